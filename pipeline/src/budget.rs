@@ -1,0 +1,4 @@
+//! The process memory budget.
+/// Bytes in flight.
+#[derive(Clone, Debug)]
+pub struct Budget {}

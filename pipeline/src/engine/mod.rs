@@ -1,0 +1,4 @@
+//! Runs everything.
+/// Where receivers submit.
+#[derive(Clone)]
+pub struct Inlet {}

@@ -1,0 +1,1 @@
+//! One Arrow schema for evidence.

@@ -1,0 +1,1 @@
+//! OTLP read in place.

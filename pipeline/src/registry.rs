@@ -1,0 +1,113 @@
+//! How a component comes from its YAML to life. Adding one is a file with a settings struct and a line in its crate's list:
+//!
+//! ```ignore
+//! pub fn list() -> Vec<Registration> {
+//!     vec![Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents")]
+//! }
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::contract::{Analyzer, FindingExporter, Processor, Receiver, TelemetryExporter};
+use crate::interest::Interest;
+use crate::settings::{Files, Node, Problem, read};
+
+/// What a component is in a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Speaks one protocol and submits batches.
+    Receiver,
+    /// A pure function from batch to batches.
+    Processor,
+    /// A fold over the journal; stands among the `processors:` in YAML.
+    Analyzer,
+    /// Gets the telemetry itself.
+    TelemetryExporter,
+    /// Gets the ledger's entries.
+    FindingExporter,
+}
+
+/// A component, opened.
+pub enum Component {
+    /// See [`Role::Receiver`].
+    Receiver(Box<dyn Receiver>),
+    /// See [`Role::Processor`].
+    Processor(Arc<dyn Processor>),
+    /// See [`Role::Analyzer`].
+    Analyzer(Box<dyn Analyzer>),
+    /// See [`Role::TelemetryExporter`].
+    TelemetryExporter(Arc<dyn TelemetryExporter>),
+    /// See [`Role::FindingExporter`].
+    FindingExporter(Arc<dyn FindingExporter>),
+}
+
+/// What a component may use of the process while it opens.
+#[derive(Clone)]
+pub struct Context {
+    /// The component id as written: `otlp/backend`.
+    pub id: String,
+    /// The edge's clock.
+    pub clock: Arc<dyn Clock>,
+    /// The process's memory budget.
+    pub budget: Budget,
+    /// A folder of this component's own; none with `storage: none`.
+    pub directory: Option<PathBuf>,
+    /// Files that the configuration names.
+    pub files: Files,
+    /// What the analyzers of the pipeline want found; empty while analyzers themselves open.
+    pub interest: Arc<Interest>,
+    /// Reads the ledger from its start, for projections that live in memory (the embedded graph); none before it exists.
+    pub ledger: Option<Arc<dyn crate::ledger::Replay>>,
+    /// Cancelled when the process stops; background tasks of a component end with it.
+    pub stop: CancellationToken,
+}
+
+/// The settings of one component instance: what its YAML says, and the factory.
+#[async_trait]
+pub trait Settings: Send + Sync + std::fmt::Debug {
+    /// What the instance will be.
+    fn role(&self) -> Role;
+
+    /// All that is wrong or unusual with the settings and the files they name, without opening a socket. Nothing is wrong by default.
+    fn check(&self, _files: &Files) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// What an analyzer wants `tag` to find; nothing by default.
+    ///
+    /// # Errors
+    /// Those of [`Settings::check`].
+    fn interest(&self, _files: &Files) -> Result<Interest, Problem> {
+        Ok(Interest::default())
+    }
+
+    /// Opens it: binds, reads its files. A sink that cannot be reached is not an error here; it is retried.
+    async fn open(&self, context: Context) -> anyhow::Result<Component>;
+}
+
+/// One kind of component.
+pub struct Registration {
+    /// The type of `type/name` in YAML.
+    pub kind: &'static str,
+    /// One line for `homeostat components`.
+    pub about: &'static str,
+    /// From YAML to settings. An empty block is an empty mapping.
+    pub read: fn(&Node) -> Result<Box<dyn Settings>, Problem>,
+}
+
+impl Registration {
+    /// Registers the settings struct `S` under `kind`.
+    pub fn new<S: Settings + DeserializeOwned + 'static>(
+        kind: &'static str,
+        about: &'static str,
+    ) -> Registration {
+        Registration { kind, about, read: |node| Ok(Box::new(read::<S>(node)?)) }
+    }
+}
