@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::contract::{Analyzer, FindingExporter, Processor, Receiver, TelemetryExporter};
+use crate::entry::Epoch;
 use crate::interest::Interest;
 use crate::settings::{Files, Node, Problem, read};
 
@@ -86,6 +87,15 @@ pub trait Settings: Send + Sync + std::fmt::Debug {
     /// Those of [`Settings::check`].
     fn interest(&self, _files: &Files) -> Result<Interest, Problem> {
         Ok(Interest::default())
+    }
+
+    /// What an analyzer judges by from now on (the model). The engine journals it at start, and after a reload, when it is not
+    /// what was journalled last; the analyzer learns it from that entry and from nowhere else, so a replay needs no file.
+    ///
+    /// # Errors
+    /// Those of [`Settings::check`].
+    fn epoch(&self, _id: &str, _files: &Files) -> Result<Option<Epoch>, Problem> {
+        Ok(None)
     }
 
     /// Opens it: binds, reads its files. A sink that cannot be reached is not an error here; it is retried.

@@ -6,6 +6,7 @@
 mod behavior;
 mod deviation;
 mod id;
+mod model;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ pub use deviation::{
     Transition,
 };
 pub use id::{NAMESPACE, behavior_uid, deviation_uid, fingerprint, hex};
+pub use model::{ModelChanged, Requirement, Threshold};
 
 /// One conclusion of an analyzer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub enum Finding {
     },
     /// A step in the life of a deviation: the deviation as it is from here on.
     Deviation(Box<Deviation>),
+    /// The model that holds from here on.
+    Model(ModelChanged),
     /// Something about homeostat itself that the trail must show.
     Notice(Notice),
 }
@@ -51,6 +55,7 @@ impl Finding {
         match self {
             Finding::Behaviors { .. } => "behavior_observed",
             Finding::Deviation(deviation) => deviation.transition.event(),
+            Finding::Model(_) => "homeostasis_model_changed",
             Finding::Notice(_) => "coverage_gap",
         }
     }
