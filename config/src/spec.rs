@@ -1,0 +1,434 @@
+//! The specification: which components there are, and which pipelines they make. What is inside a component's block stays
+//! a [`Node`] until the component's settings read it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use homeostat_pipeline::batch::Signal;
+use homeostat_pipeline::settings::{
+    At, Field, Node, Period, Position, Problem, Value, did_you_mean, read as read_node,
+};
+use serde::Deserialize;
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// `receivers:`.
+    pub receivers: Vec<Named>,
+    /// `processors:`, analyzers among them.
+    pub processors: Vec<Named>,
+    /// `exporters:`.
+    pub exporters: Vec<Named>,
+    /// `extensions:`.
+    pub extensions: Vec<Named>,
+    /// `service:`.
+    pub service: Service,
+}
+
+/// The four sections that hold components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// `receivers:`.
+    Receivers,
+    /// `processors:`.
+    Processors,
+    /// `exporters:`.
+    Exporters,
+    /// `extensions:`.
+    Extensions,
+}
+
+impl Block {
+    /// The key of the section.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Block::Receivers => "receivers",
+            Block::Processors => "processors",
+            Block::Exporters => "exporters",
+            Block::Extensions => "extensions",
+        }
+    }
+
+    /// What one of it is called in messages.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Block::Receivers => "receiver",
+            Block::Processors => "processor",
+            Block::Exporters => "exporter",
+            Block::Extensions => "extension",
+        }
+    }
+}
+
+/// One component instance.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// `type/name`, or `type`.
+    pub id: String,
+    /// The part before the slash.
+    pub kind: String,
+    /// Where the id stands.
+    pub at: Position,
+    /// Its block.
+    pub node: Node,
+}
+
+/// `service:`.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Where the journal, the ledger and the checkpoints live; none for `storage: none`.
+    pub storage: Option<Storage>,
+    /// Bytes in flight, whole process; none for the default.
+    pub memory_bytes: Option<u64>,
+    /// Own telemetry.
+    pub telemetry: Telemetry,
+    /// Extensions in use.
+    pub extensions: Vec<At<String>>,
+    /// In the order written.
+    pub pipelines: Vec<Pipeline>,
+    /// How long a stop may take.
+    pub shutdown: Duration,
+    /// Where `service:` stands.
+    pub at: Position,
+}
+
+/// `service.storage`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// The folder; relative to where the process starts.
+    #[serde(default = "default_directory")]
+    pub directory: String,
+    /// Limits of the journal.
+    #[serde(default)]
+    pub journal: Journal,
+    /// How long the bodies of behaviors are kept in the ledger.
+    #[serde(default = "default_behaviors")]
+    pub keep_behaviors: Period,
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage {
+            directory: default_directory(),
+            journal: Journal::default(),
+            keep_behaviors: default_behaviors(),
+        }
+    }
+}
+
+fn default_directory() -> String {
+    "homeostat-data".to_owned()
+}
+
+fn default_behaviors() -> Period {
+    Period(Duration::from_secs(30 * 86_400))
+}
+
+/// `service.storage.journal`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Journal {
+    /// How long entries are kept once they are in a checkpoint.
+    pub max_age: Period,
+    /// How much disk they may take; full is busy.
+    pub max_mib: u64,
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        Journal { max_age: Period(Duration::from_secs(86_400)), max_mib: 1024 }
+    }
+}
+
+/// `service.telemetry`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// The admin listener: `/metrics`, `/healthz`, `/readyz`.
+    pub metrics: Metrics,
+    /// Own logs.
+    pub logs: Logs,
+}
+
+/// `service.telemetry.metrics`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// host:port.
+    pub endpoint: At<String>,
+    /// Lets `endpoint` be other than loopback.
+    pub insecure: bool,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let at = Position { source: std::sync::Arc::from("<default>"), line: 1, column: 1 };
+        Metrics { endpoint: At { at, value: "127.0.0.1:8888".to_owned() }, insecure: false }
+    }
+}
+
+/// `service.telemetry.logs`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// `debug`, `info`, `warn` or `error`; a filter as in `RUST_LOG` too.
+    pub level: Option<String>,
+    /// `console` or `json`; by default the first on a terminal, else the second.
+    pub encoding: Option<String>,
+}
+
+/// One pipeline.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// `traces`, `logs/x`, `feedback` …
+    pub name: String,
+    /// Where its name stands.
+    pub at: Position,
+    /// The signals it takes: one for a name that begins with one, else all.
+    pub signals: Vec<Signal>,
+    /// Receiver ids.
+    pub receivers: Vec<At<String>>,
+    /// Processor ids in order.
+    pub processors: Vec<At<String>>,
+    /// Exporter ids.
+    pub exporters: Vec<At<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PipelineBlock {
+    receivers: Vec<At<String>>,
+    #[serde(default)]
+    processors: Vec<At<String>>,
+    #[serde(default)]
+    exporters: Vec<At<String>>,
+}
+
+const SECTIONS: [&str; 5] = ["receivers", "processors", "exporters", "extensions", "service"];
+const SERVICE: [&str; 6] = ["storage", "memory_mib", "telemetry", "extensions", "pipelines", "shutdown"];
+
+/// Reads the merged tree.
+pub fn read(tree: &Node) -> Result<Spec, Vec<Problem>> {
+    let mut problems = Vec::new();
+    unknown_keys(tree, &SECTIONS, &mut problems);
+    let receivers = section(tree, Block::Receivers, &mut problems);
+    let processors = section(tree, Block::Processors, &mut problems);
+    let exporters = section(tree, Block::Exporters, &mut problems);
+    let extensions = section(tree, Block::Extensions, &mut problems);
+    let service = match tree.get("service") {
+        Some(node) => service(node, &mut problems),
+        None => {
+            let message = "there is no `service:` section (it names the pipelines)";
+            problems.push(Problem::error(&tree.at, message));
+            None
+        }
+    };
+    let Some(service) = service else { return Err(problems) };
+    let spec = Spec { receivers, processors, exporters, extensions, service };
+    references(&spec, &mut problems);
+    if problems.is_empty() { Ok(spec) } else { Err(problems) }
+}
+
+fn unknown_keys(node: &Node, known: &[&str], problems: &mut Vec<Problem>) {
+    for Field { key, at, .. } in fields(node, problems) {
+        if !known.contains(&key.as_str()) {
+            let near = did_you_mean(key, known.iter().copied());
+            problems
+                .push(Problem::error(at, format!("unknown key `{key}`{near}; known: {}", known.join(", "))));
+        }
+    }
+}
+
+fn fields<'a>(node: &'a Node, problems: &mut Vec<Problem>) -> &'a [Field] {
+    match &node.value {
+        Value::Map(fields) => fields,
+        Value::Null => &[],
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => {
+            problems.push(Problem::error(&node.at, format!("{} is not a mapping", node.describe())));
+            &[]
+        }
+    }
+}
+
+fn section(tree: &Node, block: Block, problems: &mut Vec<Problem>) -> Vec<Named> {
+    let Some(node) = tree.get(block.key()) else { return Vec::new() };
+    let mut named = Vec::new();
+    for Field { key, at, node } in fields(node, problems) {
+        let (kind, name) =
+            key.split_once('/').map_or((key.as_str(), None), |(kind, name)| (kind, Some(name)));
+        if kind.is_empty() || name.is_some_and(str::is_empty) {
+            problems.push(Problem::error(
+                at,
+                format!("`{key}` is no component id (write `type` or `type/name`)"),
+            ));
+            continue;
+        }
+        named.push(Named { id: key.clone(), kind: kind.to_owned(), at: at.clone(), node: node.clone() });
+    }
+    named
+}
+
+fn part<T: serde::de::DeserializeOwned + Default>(node: Option<&Node>, problems: &mut Vec<Problem>) -> T {
+    node.map(read_node)
+        .transpose()
+        .unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        })
+        .unwrap_or_default()
+}
+
+fn service(node: &Node, problems: &mut Vec<Problem>) -> Option<Service> {
+    unknown_keys(node, &SERVICE, problems);
+    let storage = match node.get("storage") {
+        Some(node) if node.as_text() == Some("none") => None,
+        other => Some(part(other, problems)),
+    };
+    let memory_mib: Option<u64> = part(node.get("memory_mib"), problems);
+    let shutdown: Option<Period> = part(node.get("shutdown"), problems);
+    if let (Some(0), Some(at)) = (memory_mib, node.get("memory_mib")) {
+        problems.push(Problem::error(&at.at, "`memory_mib` must be at least 1"));
+    }
+    let telemetry = part(node.get("telemetry"), problems);
+    let extensions = part(node.get("extensions"), problems);
+    let Some(block) = node.get("pipelines") else {
+        problems.push(Problem::error(&node.at, "`service` has no `pipelines:` (name at least one)"));
+        return None;
+    };
+    let mut pipelines = Vec::new();
+    for Field { key, at, node } in fields(block, problems) {
+        match read_node::<PipelineBlock>(node) {
+            Ok(PipelineBlock { receivers, processors, exporters }) => pipelines.push(Pipeline {
+                name: key.clone(),
+                at: at.clone(),
+                signals: signals(key),
+                receivers,
+                processors,
+                exporters,
+            }),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if pipelines.is_empty() && problems.is_empty() {
+        problems.push(Problem::error(&block.at, "there is no pipeline (write at least one)"));
+    }
+    Some(Service {
+        storage,
+        memory_bytes: memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
+        telemetry,
+        extensions,
+        pipelines,
+        shutdown: shutdown.map_or(Duration::from_secs(10), |period| period.0),
+        at: node.at.clone(),
+    })
+}
+
+fn signals(name: &str) -> Vec<Signal> {
+    let word = name.split_once('/').map_or(name, |(word, _)| word);
+    match Signal::ALL.into_iter().find(|signal| signal.name() == word) {
+        Some(signal) => vec![signal],
+        None => Signal::ALL.to_vec(),
+    }
+}
+
+/// Every id that a pipeline names must exist, once; a component that no pipeline names is unused, which is legal.
+fn references(spec: &Spec, problems: &mut Vec<Problem>) {
+    for pipeline in &spec.service.pipelines {
+        for (block, ids, named) in [
+            (Block::Receivers, &pipeline.receivers, &spec.receivers),
+            (Block::Processors, &pipeline.processors, &spec.processors),
+            (Block::Exporters, &pipeline.exporters, &spec.exporters),
+        ] {
+            each(block, ids, named, problems);
+        }
+        for (what, ids) in [("receiver", &pipeline.receivers), ("exporter", &pipeline.exporters)] {
+            if ids.is_empty() {
+                let message = format!("pipeline `{}` has no {what} (name at least one)", pipeline.name);
+                problems.push(Problem::error(&pipeline.at, message));
+            }
+        }
+    }
+    each(Block::Extensions, &spec.service.extensions, &spec.extensions, problems);
+}
+
+fn each(block: Block, ids: &[At<String>], named: &[Named], problems: &mut Vec<Problem>) {
+    let mut seen = BTreeMap::new();
+    for id in ids {
+        let noun = block.noun();
+        if seen.insert(id.value.as_str(), ()).is_some() {
+            problems.push(Problem::error(&id.at, format!("{noun} `{}` is named twice here", id.value)));
+        }
+        if named.iter().all(|component| component.id != id.value) {
+            let near = did_you_mean(&id.value, named.iter().map(|component| component.id.as_str()));
+            let message = format!("{noun} `{}` is not declared under `{}:`{near}", id.value, block.key());
+            problems.push(Problem::error(&id.at, message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Lookup, Source, load};
+
+    struct Nothing;
+    impl Lookup for Nothing {
+        fn env(&self, _name: &str) -> Option<String> {
+            None
+        }
+        fn file(&self, _path: &str) -> Result<String, String> {
+            Err("there are no files here".to_owned())
+        }
+    }
+
+    fn source(name: &str, text: &str) -> Source {
+        Source { name: name.to_owned(), text: text.to_owned() }
+    }
+
+    fn check(text: &str, expected: &[&str]) {
+        let problems = load(&[source("a.yaml", text)], &[], &Nothing).err().unwrap_or_default();
+        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, expected, "{text}");
+    }
+
+    const GOOD: &str = "receivers: {otlp: {}}\nexporters: {nats: {}}\nservice:\n  pipelines:\n    traces/x: {receivers: [otlp], exporters: [nats]}\n";
+
+    #[test]
+    fn a_pipeline_takes_the_signal_of_its_name_else_all() {
+        let spec = load(&[source("a.yaml", GOOD)], &[], &Nothing).expect("the configuration is good");
+        assert_eq!(spec.service.pipelines[0].signals, [Signal::Traces]);
+        assert_eq!(signals("feedback"), Signal::ALL);
+    }
+
+    #[test]
+    fn several_files_are_laid_over_one_another() {
+        let over = source("b.yaml", "service: {storage: none, memory_mib: 3}");
+        let spec = load(&[source("a.yaml", GOOD), over], &["service.shutdown=3s".to_owned()], &Nothing)
+            .expect("the configuration is good");
+        assert!(spec.service.storage.is_none());
+        assert_eq!(spec.service.memory_bytes, Some(3 << 20));
+        assert_eq!(spec.service.shutdown, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn mistakes_name_the_place_and_the_nearest_name() {
+        check(
+            "receiver: {}\nservice: {pipelines: {}}",
+            &[
+                "a.yaml:1:1: unknown key `receiver` (did you mean \"receivers\"?); known: receivers, processors, exporters, extensions, service",
+            ],
+        );
+        check(
+            "receivers: {otlp: {}}\nexporters: {nats: {}}\nservice:\n  pipelines:\n    traces: {receivers: [otpl], exporters: [nats]}\n",
+            &["a.yaml:5:26: receiver `otpl` is not declared under `receivers:` (did you mean \"otlp\"?)"],
+        );
+        check(
+            "receivers: {otlp: {}}\nservice:\n  pipelines:\n    traces: {receivers: [otlp], exportes: [nats]}\n",
+            &[
+                "a.yaml:4:33: unknown key `exportes` (did you mean \"exporters\"?); known: `receivers`, `processors`, `exporters`",
+            ],
+        );
+        check("a: 1\nb", &["a.yaml:3:1: this is not YAML: simple key expected"]);
+    }
+}
