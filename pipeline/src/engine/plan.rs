@@ -1,0 +1,86 @@
+//! What to run: the opened components and how they hang together. The binary builds it from the configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::Signal;
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::contract::{Analyzer, FindingExporter, Processor, TelemetryExporter};
+use crate::entry::Epoch;
+
+/// Opens a fresh analyzer. Called at start, and again whenever the fold has to begin anew from its checkpoint.
+pub type OpenAnalyzer = Box<dyn Fn() -> anyhow::Result<Box<dyn Analyzer>> + Send>;
+
+/// Everything that [`super::Engine::start`] runs.
+pub struct Plan {
+    /// Stamps journal entries.
+    pub clock: Arc<dyn Clock>,
+    /// The process's memory budget, the same that receivers charge.
+    pub budget: Budget,
+    /// In YAML order; the fold feeds them in this order.
+    pub analyzers: Vec<AnalyzerSlot>,
+    /// Component id and exporter.
+    pub finding_exporters: Vec<(String, Arc<dyn FindingExporter>)>,
+    /// In YAML order.
+    pub pipelines: Vec<Pipeline>,
+    /// Intervals and limits.
+    pub settings: EngineSettings,
+}
+
+/// One analyzer of the fold.
+pub struct AnalyzerSlot {
+    /// The component id; names its part of the checkpoint.
+    pub id: String,
+    /// What it judges by. Journalled at start when it is not what was journalled last for this id.
+    pub epoch: Option<Epoch>,
+    /// Opens a fresh one.
+    pub open: OpenAnalyzer,
+}
+
+/// One pipeline of `service.pipelines`.
+pub struct Pipeline {
+    /// As written.
+    pub name: String,
+    /// What it takes.
+    pub signals: Vec<Signal>,
+    /// Component ids.
+    pub receivers: Vec<String>,
+    /// The pure ones, in YAML order.
+    pub processors: Vec<(String, Arc<dyn Processor>)>,
+    /// Component id and exporter.
+    pub telemetry_exporters: Vec<(String, Arc<dyn TelemetryExporter>)>,
+    /// Whether it holds the analyzers: its evidence and alerts go to the journal, those of the others nowhere.
+    pub judges: bool,
+}
+
+/// Intervals and limits of the engine.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// How often a tick is journalled; none leaves ticks to [`super::Engine::tick`], for tests and recordings.
+    pub tick: Option<Duration>,
+    /// A checkpoint is written when this much logged time has passed since the last …
+    pub checkpoint_interval: Duration,
+    /// … or this many rows were folded …
+    pub checkpoint_rows: u64,
+    /// … or, where nothing but ticks came, after this much.
+    pub checkpoint_idle: Duration,
+    /// One attempt of a finding exporter may take this long.
+    pub delivery_timeout: Duration,
+    /// Where dead letters go, one file per finding exporter; none: they are only counted and logged.
+    pub dead_letters: Option<PathBuf>,
+}
+
+impl Default for EngineSettings {
+    fn default() -> EngineSettings {
+        EngineSettings {
+            tick: Some(Duration::from_secs(1)),
+            checkpoint_interval: Duration::from_secs(10),
+            checkpoint_rows: 1_000_000,
+            checkpoint_idle: Duration::from_secs(600),
+            delivery_timeout: Duration::from_secs(30),
+            dead_letters: None,
+        }
+    }
+}
