@@ -1,1 +1,3 @@
 //! OTLP read in place.
+
+pub mod status;
