@@ -1,0 +1,167 @@
+//! The admin listener: `/metrics` in Prometheus form, `/healthz` and `/readyz`; port 8888 of the loopback by default.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use homeostat_pipeline::clock::{Clock, SystemClock, Timestamp};
+use homeostat_pipeline::engine::Health;
+use metrics::Unit;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+/// The page that says what every metric means; its rows are also the HELP lines.
+const PAGE: &str = include_str!("../docs/metrics.md");
+
+/// How long connections may take to end when the process stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Where the health comes from.
+pub type Ask = Arc<dyn Fn() -> Health + Send + Sync>;
+
+/// Installs the recorder of the process's metrics, once.
+///
+/// # Errors
+/// There is one already.
+pub fn recorder() -> anyhow::Result<PrometheusHandle> {
+    let handle =
+        PrometheusBuilder::new().install_recorder().context("cannot install the metrics recorder")?;
+    for [name, kind, _, meaning] in rows(PAGE) {
+        match kind {
+            "counter" => metrics::describe_counter!(name.to_owned(), Unit::Count, meaning.to_owned()),
+            "gauge" => metrics::describe_gauge!(name.to_owned(), meaning.to_owned()),
+            _ => metrics::describe_histogram!(name.to_owned(), meaning.to_owned()),
+        }
+    }
+    Ok(handle)
+}
+
+/// The rows of the page's tables: name, kind, labels, meaning.
+fn rows(page: &'static str) -> impl Iterator<Item = [&'static str; 4]> {
+    page.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
+        match cells.as_slice() {
+            [name, kind, labels, meaning, ..] => Some([name.trim_end_matches('`'), *kind, *labels, *meaning]),
+            _ => None,
+        }
+    })
+}
+
+/// A listener that is bound but not yet served.
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Admin {
+    /// Binds `endpoint`; anything but loopback needs `insecure`, for these pages have no credentials.
+    ///
+    /// # Errors
+    /// The endpoint is no address, is taken, or is not loopback.
+    pub fn bind(endpoint: &str, insecure: bool) -> anyhow::Result<Admin> {
+        let endpoint = endpoint.replacen("localhost", "127.0.0.1", 1);
+        let address: SocketAddr = endpoint
+            .parse()
+            .with_context(|| format!("`{endpoint}` is no address (write for example `127.0.0.1:8888`)"))?;
+        if !address.ip().is_loopback() && !insecure {
+            anyhow::bail!(
+                "`service.telemetry.metrics.endpoint: {endpoint}` is reachable from outside and has no credentials (write `insecure: true` beside it if that is meant)"
+            );
+        }
+        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+        listener.set_nonblocking(true)?;
+        Ok(Admin { address: listener.local_addr()?, listener })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`.
+    ///
+    /// # Errors
+    /// Those of the listener.
+    pub async fn serve(
+        self,
+        handle: PrometheusHandle,
+        ask: Ask,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let pages = Pages { handle, ask, started: SystemClock.now() };
+        let router = Router::new()
+            .route("/metrics", get(metrics_page))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .with_state(pages);
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let cut = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            served = serving => served.context("the admin listener failed"),
+            () = cut => Ok(()),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Pages {
+    handle: PrometheusHandle,
+    ask: Ask,
+    started: Timestamp,
+}
+
+async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
+    crate::process::observe(pages.started, SystemClock.now());
+    pages.handle.run_upkeep();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], pages.handle.render())
+}
+
+async fn healthz(State(pages): State<Pages>) -> impl IntoResponse {
+    let health = (pages.ask)();
+    answer(health.live, &health.reasons)
+}
+
+async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
+    let health = (pages.ask)();
+    answer(health.ready, &health.reasons)
+}
+
+fn answer(is_good: bool, reasons: &[String]) -> impl IntoResponse + use<> {
+    let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let word = if is_good { "ok" } else { "not ok" };
+    (status, Json(serde_json::json!({ "status": word, "reasons": reasons })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_gives_the_help_of_every_metric() {
+        let rows: Vec<_> = rows(PAGE).collect();
+        assert!(rows.len() > 10, "docs/metrics.md has {} rows", rows.len());
+        for [name, kind, _, meaning] in rows {
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{name} is a {kind}");
+            assert!(!meaning.is_empty(), "{name} means nothing");
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_bound_without_being_asked() {
+        assert!(Admin::bind("127.0.0.1:0", false).is_ok());
+        assert!(
+            Admin::bind("0.0.0.0:0", false).is_err_and(|error| error.to_string().contains("insecure: true"))
+        );
+        assert!(Admin::bind("nowhere", false).is_err());
+    }
+}

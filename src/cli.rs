@@ -1,0 +1,160 @@
+//! The command line. Exit codes: 0 good, 1 found something, 2 could not run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use homeostat_pipeline::settings::parse_period;
+
+use crate::{components, demo, ledger, output, run, validate};
+
+/// All is well.
+pub const GOOD: u8 = 0;
+/// The command ran and found what it looks for: a broken chain, an invalid configuration, a demo that missed.
+pub const FOUND: u8 = 1;
+/// The command could not run.
+pub const COULD_NOT_RUN: u8 = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "homeostat",
+    version,
+    about = "Watches from telemetry whether a running system still behaves as its requirements say"
+)]
+#[command(after_help = "Exit codes: 0 good, 1 found something, 2 could not run.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the pipelines of a configuration until SIGTERM or SIGINT
+    Run(Run),
+    /// Says everything that is wrong with a configuration; opens no socket
+    Validate(Validate),
+    /// Lists the components that a configuration may name
+    Components {
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Reads the ledger of a data directory
+    #[command(subcommand)]
+    Ledger(Ledger),
+    /// Runs the whole job on embedded defaults: a small shop, a slow login, rising errors, and the fix
+    Demo(Demo),
+}
+
+/// Which configuration.
+#[derive(Args, Clone)]
+pub struct Configuration {
+    /// A configuration file; later ones are laid over earlier ones
+    #[arg(long = "config", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// One more assignment, laid over the files: `--set service.memory_mib=32`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `homeostat run`.
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// Writes the addresses that are bound to this file, as JSON, once everything is ready
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// `homeostat validate`.
+#[derive(Args)]
+pub struct Validate {
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `homeostat ledger …`.
+#[derive(Subcommand)]
+pub enum Ledger {
+    /// Recomputes every hash of the chain; exit 1 when an entry was edited, removed, inserted or swapped
+    Verify {
+        /// The data directory (`service.storage.directory`)
+        directory: PathBuf,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Prints every entry as one line of JSON
+    Export {
+        /// The data directory (`service.storage.directory`)
+        directory: PathBuf,
+        /// The first sequence to print
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
+    /// Replays the journal from its start and compares every finding with the ledger; exit 1 when one differs
+    Replay {
+        /// The data directory of a homeostat that is not running
+        directory: PathBuf,
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+}
+
+/// `homeostat demo`.
+#[derive(Args)]
+pub struct Demo {
+    /// How long the whole takes, from 30 s
+    #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = parse_period)]
+    pub duration: Duration,
+    /// The seed of the shop's randomness
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Keeps journal, ledger and checkpoints here; a temporary directory by default
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Goes on after the end, until SIGINT, so that you can send telemetry of your own
+    #[arg(long)]
+    pub keep_running: bool,
+}
+
+/// For people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { COULD_NOT_RUN } else { GOOD };
+            // A closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let outcome = match cli.command {
+        Command::Run(arguments) => run::command(&arguments),
+        Command::Validate(arguments) => validate::command(&arguments),
+        Command::Components { format } => components::command(format),
+        Command::Ledger(command) => ledger::command(&command),
+        Command::Demo(arguments) => demo::command(&arguments),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::from(COULD_NOT_RUN)
+        }
+    }
+}

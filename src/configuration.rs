@@ -1,0 +1,210 @@
+//! From `--config` and `--set` to a specification and the settings of every component, with all that is wrong said at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use homeostat_config::{Block, Lookup, Named, Pipeline, Source, Spec, load};
+use homeostat_pipeline::registry::{Registration, Role, Settings};
+use homeostat_pipeline::settings::{Files, Problem, did_you_mean};
+
+use crate::cli;
+use crate::components::sections;
+
+/// A configuration whose every part was read.
+pub struct Configuration {
+    /// Pipelines and service.
+    pub spec: Spec,
+    /// Component id → settings, of what some pipeline names.
+    pub receivers: Parts,
+    /// Processors and analyzers.
+    pub processors: Parts,
+    /// Exporters of both kinds.
+    pub exporters: Parts,
+    /// The files that the settings name.
+    pub files: Files,
+}
+
+/// Component id → settings.
+pub type Parts = BTreeMap<String, Arc<dyn Settings>>;
+
+/// The process's environment and files.
+struct Process {
+    base: PathBuf,
+}
+
+impl Lookup for Process {
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(self.base.join(path)).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads what the arguments name. Warnings come beside it.
+///
+/// # Errors
+/// Every mistake that was found, each with its place.
+pub fn read(arguments: &cli::Configuration) -> Result<(Configuration, Vec<Problem>), Vec<Problem>> {
+    let mut sources = Vec::new();
+    let mut problems = Vec::new();
+    for path in &arguments.files {
+        match std::fs::read_to_string(path) {
+            Ok(text) => sources.push(Source { name: path.display().to_string(), text }),
+            Err(error) => {
+                problems.push(Problem::somewhere(format!(
+                    "cannot read the configuration `{}`: {error}",
+                    path.display()
+                )));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let base = arguments.files.first().and_then(|path| path.parent()).unwrap_or(Path::new("")).to_path_buf();
+    from_sources(&sources, &arguments.set, base, BTreeMap::new())
+}
+
+/// The same, from texts; `embedded` files come before those on disk.
+///
+/// # Errors
+/// As [`read`].
+pub fn from_sources(
+    sources: &[Source],
+    assignments: &[String],
+    base: PathBuf,
+    embedded: BTreeMap<String, String>,
+) -> Result<(Configuration, Vec<Problem>), Vec<Problem>> {
+    let spec = load(sources, assignments, &Process { base: base.clone() })?;
+    let files = Files { base, embedded, parse: homeostat_config::parse };
+    let mut problems = Vec::new();
+    let [(_, receivers), (_, processors), (_, exporters)] = sections();
+    let receivers = settings(Block::Receivers, &receivers, &spec.receivers, &files, &mut problems);
+    let processors = settings(Block::Processors, &processors, &spec.processors, &files, &mut problems);
+    let exporters = settings(Block::Exporters, &exporters, &spec.exporters, &files, &mut problems);
+    for named in &spec.extensions {
+        let message =
+            format!("unknown extension type `{}` (this version has none; remove the block)", named.kind);
+        problems.push(Problem::error(&named.at, message));
+    }
+    let configuration = Configuration { spec, receivers, processors, exporters, files };
+    pipelines(&configuration, &mut problems);
+    problems.sort();
+    problems.dedup();
+    let (warnings, errors): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.is_warning);
+    if errors.is_empty() { Ok((configuration, warnings)) } else { Err(errors) }
+}
+
+fn settings(
+    block: Block,
+    known: &[Registration],
+    declared: &[Named],
+    files: &Files,
+    problems: &mut Vec<Problem>,
+) -> Parts {
+    let mut parts = Parts::new();
+    for named in declared {
+        let Some(registration) = known.iter().find(|registration| registration.kind == named.kind) else {
+            let near = did_you_mean(&named.kind, known.iter().map(|registration| registration.kind));
+            let message = format!("unknown {} type `{}`{near}", block.noun(), named.kind);
+            problems.push(Problem::error(&named.at, message));
+            continue;
+        };
+        match (registration.read)(&named.node) {
+            Ok(settings) => {
+                problems.extend(
+                    settings.check(files).into_iter().map(|problem| Problem {
+                        at: problem.at.or_else(|| Some(named.at.clone())),
+                        ..problem
+                    }),
+                );
+                parts.insert(named.id.clone(), Arc::from(settings));
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    parts
+}
+
+/// Whether the components stand where they may stand.
+fn pipelines(configuration: &Configuration, problems: &mut Vec<Problem>) {
+    let judging: Vec<&Pipeline> = configuration
+        .spec
+        .service
+        .pipelines
+        .iter()
+        .filter(|pipeline| configuration.judges(pipeline))
+        .collect();
+    if let [first, second, ..] = judging.as_slice() {
+        let message = format!(
+            "pipeline `{}` holds an analyzer, and so does `{}` (one pipeline judges; send the signals of both there)",
+            second.name, first.name
+        );
+        problems.push(Problem::error(&second.at, message));
+    }
+    for pipeline in &configuration.spec.service.pipelines {
+        processor_order(configuration, pipeline, problems);
+        if configuration.judges(pipeline) {
+            continue;
+        }
+        for id in &pipeline.exporters {
+            if configuration.exporters.get(&id.value).is_some_and(|part| part.role() == Role::FindingExporter)
+            {
+                let message = format!(
+                    "exporter `{}` gets findings, and pipeline `{}` makes none (add an analyzer such as `homeostasis` to its processors)",
+                    id.value, pipeline.name
+                );
+                problems.push(Problem::error(&id.at, message));
+            }
+        }
+    }
+}
+
+fn processor_order(configuration: &Configuration, pipeline: &Pipeline, problems: &mut Vec<Problem>) {
+    let mut analyzer = None;
+    let mut tag = None;
+    for id in &pipeline.processors {
+        let kind = id.value.split_once('/').map_or(id.value.as_str(), |(kind, _)| kind);
+        match configuration.processors.get(&id.value).map(|part| part.role()) {
+            Some(Role::Analyzer) => analyzer = Some(&id.value),
+            Some(_) => {
+                if let Some(analyzer) = analyzer {
+                    let message = format!(
+                        "processor `{}` comes after the analyzer `{analyzer}` (put it before)",
+                        id.value
+                    );
+                    problems.push(Problem::error(&id.at, message));
+                }
+            }
+            None => {}
+        }
+        match (kind, tag) {
+            ("tag", _) => tag = Some(&id.value),
+            ("redact", Some(tag)) => {
+                let message = format!("processor `{}` comes after `{tag}` (redact before tagging)", id.value);
+                problems.push(Problem::error(&id.at, message));
+            }
+            _ => {}
+        }
+    }
+    if let (Some(analyzer), None) = (analyzer, tag) {
+        let message = format!(
+            "pipeline `{}` judges by `{analyzer}` but nothing finds evidence for it (add `tag` before it)",
+            pipeline.name
+        );
+        problems.push(Problem::warning(&pipeline.at, message));
+    }
+}
+
+impl Configuration {
+    /// Whether the pipeline holds an analyzer.
+    pub fn judges(&self, pipeline: &Pipeline) -> bool {
+        pipeline
+            .processors
+            .iter()
+            .any(|id| self.processors.get(&id.value).is_some_and(|part| part.role() == Role::Analyzer))
+    }
+}
