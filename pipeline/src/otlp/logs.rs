@@ -63,6 +63,11 @@ impl<'a> ScopeLogs<'a> {
         Parts::of(self.message, 2).iter().map(LogView::read)
     }
 
+    /// The same records as they are encoded; [`LogView::read`] reads one.
+    pub fn messages(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        Parts::of(self.message, 2).iter()
+    }
+
     /// The schema of the records.
     pub fn schema_url(&self) -> &'a str {
         last_text(self.message, 3)
@@ -87,7 +92,7 @@ pub struct LogView<'a> {
 
 impl<'a> LogView<'a> {
     /// One pass over the record's own fields.
-    fn read(message: &'a [u8]) -> LogView<'a> {
+    pub fn read(message: &'a [u8]) -> LogView<'a> {
         let mut log = LogView::default();
         let (mut attributes, mut body) = (Run::default(), Run::default());
         let mut rest = message;

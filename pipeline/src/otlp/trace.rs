@@ -63,6 +63,11 @@ impl<'a> ScopeSpans<'a> {
         Parts::of(self.message, 2).iter().map(SpanView::read)
     }
 
+    /// The same spans as they are encoded; [`SpanView::read`] reads one.
+    pub fn messages(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        Parts::of(self.message, 2).iter()
+    }
+
     /// The schema of the spans.
     pub fn schema_url(&self) -> &'a str {
         last_text(self.message, 3)
@@ -93,7 +98,7 @@ pub struct SpanView<'a> {
 
 impl<'a> SpanView<'a> {
     /// One pass over the span's own fields.
-    fn read(message: &'a [u8]) -> SpanView<'a> {
+    pub fn read(message: &'a [u8]) -> SpanView<'a> {
         let mut span = SpanView::default();
         let (mut attributes, mut events, mut links) = (Run::default(), Run::default(), Run::default());
         let mut rest = message;
