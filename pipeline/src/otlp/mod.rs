@@ -12,6 +12,7 @@ mod logs;
 mod oracle;
 mod resource;
 mod schema;
+pub mod status;
 mod trace;
 mod value;
 mod walk;
