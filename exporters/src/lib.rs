@@ -1,1 +1,10 @@
-//! placeholder
+//! The exporters of homeostat: one file or folder each; [`list`] is the list.
+
+pub mod nats;
+
+use homeostat_pipeline::registry::Registration;
+
+/// Every exporter, in the order in which `homeostat components` shows them.
+pub fn list() -> Vec<Registration> {
+    vec![Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents")]
+}
