@@ -63,7 +63,7 @@ pub async fn assemble(
         directory: None,
         files: configuration.files.clone(),
         interest: Arc::new(Interest::default()),
-        ledger: Some(store.ledger.reader()),
+        ledger: Some(Arc::new(store.ledger.reader())),
         stop,
     };
     let mut opener = Opener { base, components: store.components.clone() };

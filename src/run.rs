@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use homeostat_pipeline::clock::{Clock, SystemClock};
 use homeostat_pipeline::engine::{Engine, Health};
+use homeostat_pipeline::ledger::LedgerReader;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +34,7 @@ pub struct Instance {
     drain: CancellationToken,
     stop: CancellationToken,
     shutdown: Duration,
+    ledger: LedgerReader,
     /// Receiver id → where it listens.
     pub addresses: BTreeMap<String, Vec<SocketAddr>>,
     /// `/metrics`, `/healthz`, `/readyz`.
@@ -53,6 +55,7 @@ impl Instance {
         let drain = CancellationToken::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let Assembly { plan, receivers: opened } = assemble(configuration, clock, stop.clone()).await?;
+        let ledger = plan.store.ledger.reader();
         let engine = Arc::new(Engine::start(plan)?);
         let ask: Ask = Arc::new({
             let (engine, drain) = (Arc::clone(&engine), drain.clone());
@@ -71,12 +74,22 @@ impl Instance {
             });
         }
         let shutdown = service.shutdown;
-        Ok(Instance { engine, receivers, admin: pages, drain, stop, shutdown, addresses, admin_address })
+        Ok(Instance {
+            engine,
+            receivers,
+            admin: pages,
+            drain,
+            stop,
+            shutdown,
+            ledger,
+            addresses,
+            admin_address,
+        })
     }
 
-    /// Whether it lives and is ready.
-    pub fn health(&self) -> Health {
-        health(&self.engine, self.drain.is_cancelled())
+    /// What was found so far.
+    pub fn ledger(&self) -> LedgerReader {
+        self.ledger.clone()
     }
 
     /// Ends when something that should run for ever ended: says what.
