@@ -1,1 +1,12 @@
-//! placeholder
+//! What the whole-program tests share: real servers, a real homeostat, real requests.
+
+pub mod backend;
+pub mod client;
+pub mod homeostat;
+pub mod messages;
+pub mod nats;
+pub mod postgres;
+pub mod process;
+pub mod sparql;
+pub mod telemetry;
+pub mod world;
