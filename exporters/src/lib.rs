@@ -1,10 +1,17 @@
 //! The exporters of homeostat: one file or folder each; [`list`] is the list.
 
 pub mod nats;
+pub mod postgres;
 
 use homeostat_pipeline::registry::Registration;
 
 /// Every exporter, in the order in which `homeostat components` shows them.
 pub fn list() -> Vec<Registration> {
-    vec![Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents")]
+    vec![
+        Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents"),
+        Registration::new::<postgres::Postgres>(
+            "postgres",
+            "keeps findings and the ledger's chain in Postgres",
+        ),
+    ]
 }
