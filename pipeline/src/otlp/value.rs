@@ -139,7 +139,13 @@ impl<'a> Value<'a> {
     }
 
     /// The value of an `AnyValue` in one piece.
+    #[inline]
     fn read(any: &'a [u8]) -> Value<'a> {
+        if let [0x0a, length @ ..0x80, string @ ..] = any
+            && string.len() == usize::from(*length)
+        {
+            return Value::Str(text(string));
+        }
         let mut value = Value::Empty;
         value.merge(any, Home { of: any, part: 0 });
         value
@@ -155,7 +161,6 @@ impl<'a> Value<'a> {
     }
 
     /// Folds one piece in: the last member of the oneof wins, but lists and maps that follow their like are joined.
-    #[inline]
     fn merge(&mut self, any: &'a [u8], home: Home<'a>) {
         let mut rest = any;
         while let Some((tag, field)) = wire::next(&mut rest) {
@@ -271,6 +276,9 @@ impl<'a> Attributes<'a> {
 /// The key of a `KeyValue`; the last one, where there are several.
 #[inline]
 fn name(pair: &[u8]) -> &[u8] {
+    if let Some((key, _)) = wire::pair(pair) {
+        return key;
+    }
     Parts::of(pair, 1).iter().last().unwrap_or_default()
 }
 
@@ -301,6 +309,9 @@ impl<'a> Iterator for AttributesIter<'a> {
     #[inline]
     fn next(&mut self) -> Option<(&'a str, Value<'a>)> {
         let pair = self.chunks.next()?;
+        if let Some((key, any)) = wire::pair(pair) {
+            return Some((text(key), Value::read(any)));
+        }
         let (mut key, mut value): (&[u8], _) = (&[], Value::Empty);
         let mut rest = pair;
         while let Some((tag, field)) = wire::next(&mut rest) {

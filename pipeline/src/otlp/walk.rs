@@ -141,9 +141,30 @@ impl Walk<'_> {
         if levels == 0 {
             return Err(Fault::Depth);
         }
+        if levels > 1 && std::ptr::eq(schema, &schema::PAIR) && is_usual_pair(message) {
+            self.at = end;
+            return Ok(());
+        }
         self.at = end - message.len();
         self.message(schema, end, levels - 1)
     }
+}
+
+/// Whether it is a key with a string or a number as nearly every attribute is, and well-formed: half of what the walk
+/// sees, so worth a look of its own.
+#[inline]
+fn is_usual_pair(message: &[u8]) -> bool {
+    let Some((key, any)) = wire::pair(message) else { return false };
+    let is_value = match any {
+        [0x0a, length @ ..0x80, string @ ..] => string.len() == usize::from(*length) && is_text(string),
+        [0x10 | 0x18, number @ ..] => {
+            let mut at = 0;
+            wire::varint(number, &mut at).is_ok() && at == number.len()
+        }
+        [0x21, number @ ..] => number.len() == 8,
+        _ => false,
+    };
+    is_value && is_text(key)
 }
 
 /// Whether it is UTF-8. Most strings are short ASCII, which eight bytes at a time find out fastest.

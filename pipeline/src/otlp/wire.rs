@@ -147,31 +147,70 @@ pub(super) fn skip(bytes: &[u8], at: &mut usize, tag: u32, wire: u8, levels: u32
 }
 
 /// The next field of a message, for the views: `None` at the end and at the first fault.
-#[inline]
+#[inline(always)]
 pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Option<(u32, Field<'a>)> {
     let bytes = *rest;
-    let mut at = 0;
-    let (tag, wire) = key(bytes, &mut at).ok()?;
-    let field = match wire {
-        0 => Field::Varint(varint(bytes, &mut at).ok()?),
-        1 => {
-            let value = bytes.get(at..)?.first_chunk()?;
-            at += 8;
-            Field::Fixed64(u64::from_le_bytes(*value))
-        }
-        2 => Field::Bytes(delimited(bytes, &mut at).ok()?),
-        5 => {
-            let value = bytes.get(at..)?.first_chunk()?;
-            at += 4;
-            Field::Fixed32(u32::from_le_bytes(*value))
-        }
+    let (tag, wire, value) = match bytes {
+        [key @ 0x08..=0x7f, value @ ..] => (u32::from(key >> 3), key & 7, value),
         _ => {
-            skip(bytes, &mut at, tag, wire, super::LEVELS_MAX).ok()?;
-            Field::Group
+            let mut at = 0;
+            let (tag, wire) = key(bytes, &mut at).ok()?;
+            (tag, wire, bytes.get(at..)?)
         }
     };
-    *rest = bytes.get(at..)?;
+    let field;
+    (field, *rest) = match wire {
+        0 => {
+            let (number, rest) = number(value)?;
+            (Field::Varint(number), rest)
+        }
+        1 => {
+            let (number, rest) = value.split_first_chunk()?;
+            (Field::Fixed64(u64::from_le_bytes(*number)), rest)
+        }
+        2 => {
+            let (length, rest) = number(value)?;
+            let (bytes, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            (Field::Bytes(bytes), rest)
+        }
+        5 => {
+            let (number, rest) = value.split_first_chunk()?;
+            (Field::Fixed32(u32::from_le_bytes(*number)), rest)
+        }
+        _ => (Field::Group, skipped(value, tag, wire)?),
+    };
     Some((tag, field))
+}
+
+/// A varint and what follows it.
+#[inline(always)]
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    if let [byte @ ..0x80, rest @ ..] = bytes {
+        return Some((u64::from(*byte), rest));
+    }
+    let mut at = 0;
+    let number = long_varint(bytes, &mut at).ok()?;
+    Some((number, bytes.get(at..)?))
+}
+
+/// What follows a group.
+#[cold]
+fn skipped(bytes: &[u8], tag: u32, wire: u8) -> Option<&[u8]> {
+    let mut at = 0;
+    skip(bytes, &mut at, tag, wire, super::LEVELS_MAX).ok()?;
+    bytes.get(at..)
+}
+
+/// The key and the `AnyValue` of a `KeyValue` as every encoder writes it: short, each once, nothing else. Whatever is
+/// written otherwise is read field by field.
+#[inline(always)]
+pub(super) fn pair(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ ..0x80, rest @ ..] = bytes else { return None };
+    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+    match rest {
+        [0x12, length @ ..0x80, any @ ..] if any.len() == usize::from(*length) => Some((key, any)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
