@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod client;
 pub mod homeostat;
+pub mod load;
 pub mod messages;
 pub mod nats;
 pub mod postgres;
