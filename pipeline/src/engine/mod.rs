@@ -1,25 +1,70 @@
 //! Runs everything: inlets, the journal's writer, the fold, delivery.
+//!
+//! Start order: delivery and fold, then the writer, then whoever submits. Stop order: the reverse. There are two threads (writer
+//! and fold, both of which block on disks) and one task for each finding exporter; all else happens in the receivers' tasks.
 
+mod fold;
+mod forward;
 mod inlet;
 mod plan;
+mod repeats;
+mod replay;
+mod status;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use tokio::time::Instant;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::budget::Budget;
+use crate::checkpoint::{Checkpoints, Recovery};
+use crate::clock::Clock;
+use crate::delivery::{Delivery, Sink};
+use crate::entry::{Event, Offset};
+use crate::journal::Journal;
+use crate::refusal::Refusal;
+use crate::storage::Store;
+
+use fold::{Fold, Parts, kept_epochs, scan};
+use forward::{Memory, outlets};
+use inlet::{Route, Shared};
+use status::{Status, Trouble};
+use writer::{Command, QUEUE_REQUESTS, SharedJournal, Writer};
 
 pub use inlet::{Inlet, Receipt};
 pub use plan::{AnalyzerSlot, EngineSettings, OpenAnalyzer, Pipeline, Plan};
+pub use replay::replay;
+pub use status::Health;
+
+/// Commits that may wait for the fold.
+const FOLD_QUEUE: usize = 64;
 
 /// The running engine.
-pub struct Engine {}
-
-/// Whether the process should live on, and whether it should get traffic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// False: only a restart helps.
-    pub live: bool,
-    /// False while it recovers, drains, or distrusts its ledger.
-    pub ready: bool,
-    /// Why not, for people.
-    pub reasons: Vec<String>,
+pub struct Engine {
+    shared: Arc<Shared>,
+    routes: BTreeMap<String, Arc<[Route]>>,
+    status: Arc<Status>,
+    checkpoints: Checkpoints,
+    /// The fold gives up what it tries again and again.
+    stopping: CancellationToken,
+    writer_ended: CancellationToken,
+    fold_ended: CancellationToken,
+    /// Finding exporters end when they have caught up, or fail.
+    closing: CancellationToken,
+    deliveries: Mutex<Vec<JoinHandle<()>>>,
+    _lock: Arc<Option<File>>,
 }
 
 impl Engine {
@@ -27,31 +72,226 @@ impl Engine {
     /// metrics recorder is installed, and before receivers run.
     ///
     /// # Errors
-    /// The store cannot be read, an analyzer cannot be opened, or a thread cannot be started.
-    pub fn start(_plan: Plan) -> anyhow::Result<Engine> {
-        anyhow::bail!("the engine is being built")
+    /// The store cannot be read, an epoch cannot be journalled, or a thread cannot be started.
+    pub fn start(plan: Plan) -> anyhow::Result<Engine> {
+        let judging = plan.pipelines.iter().filter(|pipeline| pipeline.judges).count();
+        anyhow::ensure!(judging <= 1, "at most one pipeline may hold analyzers");
+        let routes = routes(&plan.pipelines);
+        let Plan { store, clock, budget, analyzers, finding_exporters, settings, .. } = plan;
+        let Store { mut journal, ledger, checkpoints, recovery, components, lock } = store;
+        let position = match recovery {
+            Recovery::Fresh | Recovery::Damaged { .. } => None,
+            Recovery::Recovered(position) => Some(position),
+        };
+        let from = position.map_or(Offset(0), |position| position.next);
+        let known = scan(&journal.reader(), from).context("cannot read the journal")?;
+        let mut epochs = match position {
+            Some(_) => kept_epochs(&*checkpoints.load(fold::ENGINE)?)?,
+            None => BTreeMap::new(),
+        };
+        epochs.extend(known.epochs);
+        journal_epochs(&mut journal, &*clock, &analyzers, &epochs)?;
+
+        let lock = Arc::new(lock);
+        let status = Arc::new(Status::default());
+        let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
+        let (visible, head) = watch::channel(ledger.head().sequence);
+        let sinks = finding_exporters.into_iter().map(|(id, exporter)| Sink {
+            directory: components.as_ref().map(|folder| folder.join(&id)),
+            id,
+            exporter,
+            timeout: settings.delivery_timeout,
+        });
+        let deliveries: Vec<Delivery> = sinks
+            .map(|sink| {
+                Delivery::new(sink, ledger.reader(), checkpoints.clone(), head.clone(), closing.clone())
+            })
+            .collect();
+        let entries = journal.reader();
+        let journal = Arc::new(SharedJournal::new(journal));
+        let tick = settings.tick;
+        let fold = Fold::new(Parts {
+            slots: analyzers,
+            settings,
+            journal: journal.clone(),
+            entries,
+            ledger,
+            checkpoints: checkpoints.clone(),
+            exporters: deliveries.iter().map(|delivery| delivery.id().to_owned()).collect(),
+            status: status.clone(),
+            runtime: Handle::current(),
+            stopping: stopping.clone(),
+            visible,
+            skips: known.skips,
+            position,
+        });
+        status.set(Trouble::Recovering, "the journal is being replayed");
+        let (queue, commands) = mpsc::channel(QUEUE_REQUESTS);
+        let (works, work) = sync_channel(FOLD_QUEUE);
+        let writer = Writer::new(commands, journal, works, clock, status.clone());
+        let fold_ended = thread("fold", lock.clone(), move || fold.run(work))?;
+        let writer_ended = thread("journal", lock.clone(), move || writer.run())?;
+        let shared = Arc::new(Shared {
+            queue,
+            budget: budget.clone(),
+            memory: Memory::default(),
+            draining: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        });
+        if let Some(tick) = tick {
+            tokio::spawn(ticks(tick, shared.queue.clone(), budget, shared.draining.clone()));
+        }
+        let deliveries = deliveries.into_iter().map(|delivery| tokio::spawn(delivery.run())).collect();
+        Ok(Engine {
+            shared,
+            routes,
+            status,
+            checkpoints,
+            stopping,
+            writer_ended,
+            fold_ended,
+            closing,
+            deliveries: Mutex::new(deliveries),
+            _lock: lock,
+        })
     }
 
     /// Where the receiver with this component id submits.
-    pub fn inlet(&self, _receiver_id: &str) -> Inlet {
-        Inlet::none()
+    pub fn inlet(&self, receiver_id: &str) -> Inlet {
+        Inlet {
+            receiver: receiver_id.into(),
+            routes: self.routes.get(receiver_id).cloned().unwrap_or_else(|| Arc::new([])),
+            shared: self.shared.clone(),
+        }
     }
 
     /// For `/healthz` and `/readyz`.
     pub fn health(&self) -> Health {
-        Health { live: true, ready: false, reasons: Vec::new() }
+        for (ended, name) in [(&self.writer_ended, "journal"), (&self.fold_ended, "fold")] {
+            if ended.is_cancelled() && !self.shared.draining.is_cancelled() {
+                self.status
+                    .set(Trouble::Dead, format!("the {name} thread ended, see the log; restart homeostat"));
+            }
+        }
+        self.status.health()
     }
 
-    /// Journals a tick at the clock's time; returns when the fold has passed it. For tests and recordings that set the
-    /// clock themselves (`settings.tick: None`).
+    /// Journals a tick at the clock's time; returns when the fold has passed it, and with it everything submitted before. For
+    /// tests and recordings that set the clock themselves (`settings.tick: None`).
     ///
     /// # Errors
-    /// As [`Inlet::submit`].
-    pub async fn tick(&self) -> Result<(), crate::refusal::Refusal> {
-        Ok(())
+    /// `Unavailable` when the engine stops or the journal cannot be written.
+    pub async fn tick(&self) -> Result<(), Refusal> {
+        let (passed, wait) = oneshot::channel();
+        let stopping = || Refusal::busy("homeostat is stopping, or its journal takes nothing");
+        self.shared.queue.send(Command::Tick { passed: Some(passed) }).await.map_err(|_| stopping())?;
+        wait.await.map(|_| ()).map_err(|_| stopping())
     }
 
     /// Stops in order: inlets refuse, the journal drains, the fold ends with a checkpoint, exporters get the time that is
-    /// left. Call it after the receivers have returned.
-    pub async fn stop(&self, _deadline: Instant) {}
+    /// left. Call it after the receivers have returned. What is not done by the deadline is done after the next start.
+    pub async fn stop(&self, deadline: Instant) {
+        self.status.set(Trouble::Draining, "homeostat is stopping");
+        self.shared.draining.cancel();
+        self.shared.tracker.close();
+        if timeout_at(deadline, self.shared.tracker.wait()).await.is_err() {
+            tracing::warn!("some requests were still under way at the deadline");
+        }
+        // Only a writer that has ended already does not take it.
+        let _ = timeout_at(deadline, self.shared.queue.send(Command::Stop)).await;
+        if timeout_at(deadline, self.fold_ended.cancelled()).await.is_err() {
+            tracing::warn!("the fold did not end by the deadline; the next start replays more");
+            self.stopping.cancel();
+        }
+        self.closing.cancel();
+        let deliveries: Vec<_> =
+            std::mem::take(&mut *self.deliveries.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut delivery in deliveries {
+            if timeout_at(deadline, &mut delivery).await.is_err() {
+                delivery.abort();
+            }
+        }
+        if let Err(error) = self.checkpoints.save_cursors() {
+            tracing::warn!("cursors cannot be saved, some findings are exported again: {error:#}");
+        }
+    }
+}
+
+/// Each receiver's part of the pipelines, in YAML order.
+fn routes(pipelines: &[Pipeline]) -> BTreeMap<String, Arc<[Route]>> {
+    let outlets = outlets(pipelines.iter().flat_map(|pipeline| &pipeline.telemetry_exporters));
+    let mut routes: BTreeMap<String, Vec<Route>> = BTreeMap::new();
+    for pipeline in pipelines {
+        let route = Route {
+            signals: pipeline.signals.clone(),
+            processors: pipeline.processors.iter().map(|(_, processor)| processor.clone()).collect(),
+            outlets: pipeline
+                .telemetry_exporters
+                .iter()
+                .filter_map(|(id, _)| outlets.get(id).cloned())
+                .collect(),
+            judges: pipeline.judges,
+        };
+        for receiver in &pipeline.receivers {
+            routes.entry(receiver.clone()).or_default().push(route.clone());
+        }
+    }
+    routes.into_iter().map(|(receiver, routes)| (receiver, routes.into())).collect()
+}
+
+/// What holds now, where it is not what held last.
+fn journal_epochs(
+    journal: &mut Journal,
+    clock: &dyn Clock,
+    slots: &[AnalyzerSlot],
+    known: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let mut is_new = false;
+    for epoch in slots.iter().filter_map(|slot| slot.epoch.as_ref()) {
+        if known.get(&epoch.component) != Some(&epoch.hash) {
+            journal.append(&Event::Epoch(epoch.clone()), clock.now()).context("cannot journal the epoch")?;
+            tracing::info!(component = epoch.component, hash = epoch.hash, "another model holds from now on");
+            is_new = true;
+        }
+    }
+    if is_new {
+        journal.sync().context("cannot journal the epoch")?;
+    }
+    Ok(())
+}
+
+/// Runs `body` on a thread of its own; the token is cancelled when it ends, however it ends.
+fn thread(
+    name: &str,
+    lock: Arc<Option<File>>,
+    body: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<CancellationToken> {
+    let ended = CancellationToken::new();
+    let guard = ended.clone().drop_guard();
+    let run = move || {
+        body();
+        drop(lock);
+        drop(guard);
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .with_context(|| format!("cannot start the {name} thread"))?;
+    Ok(ended)
+}
+
+/// A tick that finds the queue full is left out: the next one says as much.
+async fn ticks(every: Duration, queue: mpsc::Sender<Command>, budget: Budget, stop: CancellationToken) {
+    let mut interval = interval(every);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        budget.observe();
+        if let Err(mpsc::error::TrySendError::Closed(_)) = queue.try_send(Command::Tick { passed: None }) {
+            return;
+        }
+    }
 }

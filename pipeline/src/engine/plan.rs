@@ -1,6 +1,5 @@
 //! What to run: the opened components and how they hang together. The binary builds it from the configuration.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +8,15 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::contract::{Analyzer, FindingExporter, Processor, TelemetryExporter};
 use crate::entry::Epoch;
+use crate::storage::Store;
 
 /// Opens a fresh analyzer. Called at start, and again whenever the fold has to begin anew from its checkpoint.
 pub type OpenAnalyzer = Box<dyn Fn() -> anyhow::Result<Box<dyn Analyzer>> + Send>;
 
 /// Everything that [`super::Engine::start`] runs.
 pub struct Plan {
+    /// All that is durable, opened.
+    pub store: Store,
     /// Stamps journal entries.
     pub clock: Arc<dyn Clock>,
     /// The process's memory budget, the same that receivers charge.
@@ -66,10 +68,10 @@ pub struct EngineSettings {
     pub checkpoint_rows: u64,
     /// … or, where nothing but ticks came, after this much.
     pub checkpoint_idle: Duration,
+    /// The ledger keeps the bodies of behaviors this long (`service.storage`).
+    pub behavior_age_max: Duration,
     /// One attempt of a finding exporter may take this long.
     pub delivery_timeout: Duration,
-    /// Where dead letters go, one file per finding exporter; none: they are only counted and logged.
-    pub dead_letters: Option<PathBuf>,
 }
 
 impl Default for EngineSettings {
@@ -79,8 +81,8 @@ impl Default for EngineSettings {
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_rows: 1_000_000,
             checkpoint_idle: Duration::from_secs(600),
+            behavior_age_max: Duration::from_secs(30 * 24 * 3600),
             delivery_timeout: Duration::from_secs(30),
-            dead_letters: None,
         }
     }
 }

@@ -1,1 +1,0 @@
-//! Delivery to finding exporters.

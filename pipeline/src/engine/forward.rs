@@ -1,0 +1,205 @@
+//! Telemetry exporters: every one of a pipeline gets the request at the same time, and the worst outcome is the sender's.
+//!
+//! When some took a request and the sender is told to come back, the repeat goes only to those that had not taken it. What is
+//! remembered for that is empty as long as nothing fails, and then costs one load of a counter.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use metrics::Counter;
+use tokio::time::Instant;
+
+use crate::batch::{RequestHash, Signal, Telemetry};
+use crate::budget::Budget;
+use crate::contract::{Taken, TelemetryExporter};
+use crate::refusal::Refusal;
+
+const REMEMBERED: Duration = Duration::from_secs(15 * 60);
+const MAX_REMEMBERED: usize = 10_000;
+
+/// One telemetry exporter of the process; pipelines share it.
+pub(super) struct Outlet {
+    /// Its bit in what is remembered of a request; exporters beyond the 64th are not remembered.
+    bit: u64,
+    exporter: Arc<dyn TelemetryExporter>,
+    meters: [Meters; 3],
+}
+
+struct Meters {
+    sent: Counter,
+    failed: Counter,
+}
+
+impl Outlet {
+    pub(super) fn new(id: &str, number: usize, exporter: Arc<dyn TelemetryExporter>) -> Outlet {
+        let bit = u32::try_from(number).ok().and_then(|number| 1u64.checked_shl(number)).unwrap_or(0);
+        let meters = Signal::ALL.map(|signal| {
+            let label = || id.to_owned();
+            match signal {
+                Signal::Traces => Meters {
+                    sent: metrics::counter!("otelcol_exporter_sent_spans", "exporter" => label()),
+                    failed: metrics::counter!("otelcol_exporter_send_failed_spans", "exporter" => label()),
+                },
+                Signal::Metrics => Meters {
+                    sent: metrics::counter!("otelcol_exporter_sent_metric_points", "exporter" => label()),
+                    failed: metrics::counter!("otelcol_exporter_send_failed_metric_points", "exporter" => label()),
+                },
+                Signal::Logs => Meters {
+                    sent: metrics::counter!("otelcol_exporter_sent_log_records", "exporter" => label()),
+                    failed: metrics::counter!("otelcol_exporter_send_failed_log_records", "exporter" => label()),
+                },
+            }
+        });
+        Outlet { bit, exporter, meters }
+    }
+
+    async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal> {
+        let outcome = self.exporter.export(telemetry, deadline).await;
+        let meters = &self.meters[telemetry.signal as usize];
+        let sent = match &outcome {
+            Ok(taken) => telemetry.records.saturating_sub(taken.rejected),
+            Err(_) => 0,
+        };
+        meters.sent.increment(sent);
+        meters.failed.increment(telemetry.records - sent);
+        outcome
+    }
+}
+
+/// Who took which request that has to come again.
+#[derive(Default)]
+pub(super) struct Memory {
+    count: AtomicUsize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    taken: HashMap<RequestHash, u64>,
+    order: VecDeque<(Instant, RequestHash)>,
+}
+
+impl Memory {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bits of the exporters that took this request before.
+    fn recall(&self, telemetry: &Telemetry) -> u64 {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return 0;
+        }
+        let hash = telemetry.hash();
+        self.kept().taken.get(&hash).copied().unwrap_or(0)
+    }
+
+    fn remember(&self, telemetry: &Telemetry, bits: u64, now: Instant) {
+        if bits == 0 {
+            return;
+        }
+        let hash = telemetry.hash();
+        let mut kept = self.kept();
+        while let Some((since, old)) = kept.order.front().copied()
+            && (now.duration_since(since) > REMEMBERED || kept.order.len() >= MAX_REMEMBERED)
+        {
+            kept.order.pop_front();
+            kept.taken.remove(&old);
+        }
+        let known = kept.taken.entry(hash).or_default();
+        let is_new = *known == 0;
+        *known |= bits;
+        if is_new {
+            kept.order.push_back((now, hash));
+        }
+        self.count.store(kept.taken.len(), Ordering::Release);
+    }
+}
+
+/// What a request still has to do with its exporters.
+pub(super) struct Forwarding<'a> {
+    pub(super) outlets: &'a [Arc<Outlet>],
+    pub(super) telemetry: Telemetry,
+}
+
+/// How forwarding ended.
+pub(super) struct Forwarded {
+    pub(super) outcome: Result<Taken, Refusal>,
+    /// The exporters that took it, now or before.
+    taken: u64,
+}
+
+impl Forwarding<'_> {
+    /// Gives it to every exporter that had not taken it. While that waits it holds its part of the budget.
+    pub(super) async fn run(&self, memory: &Memory, budget: &Budget, deadline: Instant) -> Forwarded {
+        let before = memory.recall(&self.telemetry);
+        let shares_body = self.telemetry.frame.bytes.as_ptr() == self.telemetry.body.as_ptr();
+        let body = if shares_body { 0 } else { self.telemetry.body.len() };
+        let waiting = match budget.try_forward((self.telemetry.frame.bytes.len() + body) as u64) {
+            Ok(waiting) => waiting,
+            Err(refusal) => return Forwarded { outcome: Err(refusal), taken: before },
+        };
+        let open = |outlet: &&Arc<Outlet>| outlet.bit == 0 || before & outlet.bit == 0;
+        let outcomes = match self.outlets {
+            [only] if before == 0 => vec![(only, only.export(&self.telemetry, deadline).await)],
+            outlets => {
+                let each = outlets.iter().filter(open);
+                join_all(each.map(async |outlet| (outlet, outlet.export(&self.telemetry, deadline).await)))
+                    .await
+            }
+        };
+        drop(waiting);
+        let mut taken = before;
+        let mut whole = Ok(Taken::default());
+        for (outlet, outcome) in outcomes {
+            if outcome.as_ref().map_or_else(|refusal| !refusal.is_retryable(), |_| true) {
+                taken |= outlet.bit;
+            }
+            whole = worst(whole, outcome);
+        }
+        Forwarded { outcome: whole, taken }
+    }
+
+    /// The sender is told to come back: remembers who has it already.
+    pub(super) fn remember(&self, memory: &Memory, forwarded: &Forwarded) {
+        memory.remember(&self.telemetry, forwarded.taken, Instant::now());
+    }
+}
+
+/// Later beats never, never beats taken: while one exporter may still take the request it has to come again, and those that
+/// refused it for good are not asked twice. Of two times to come back the later holds; partial successes add their words.
+pub(super) fn worst(one: Result<Taken, Refusal>, other: Result<Taken, Refusal>) -> Result<Taken, Refusal> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => {
+            let mut words: Vec<String> = [one.message, other.message].into();
+            words.retain(|message| !message.is_empty());
+            words.dedup();
+            Ok(Taken { rejected: one.rejected.max(other.rejected), message: words.join("; ") })
+        }
+        (
+            Err(Refusal::Unavailable { retry_after: one, reason }),
+            Err(Refusal::Unavailable { retry_after: other, reason: also }),
+        ) => {
+            let reason = if other > one { also } else { reason };
+            Err(Refusal::Unavailable { retry_after: one.max(other), reason })
+        }
+        (Err(later @ Refusal::Unavailable { .. }), _) | (_, Err(later @ Refusal::Unavailable { .. })) => {
+            Err(later)
+        }
+        (Err(never @ Refusal::Rejected { .. }), _) | (_, Err(never @ Refusal::Rejected { .. })) => Err(never),
+    }
+}
+
+/// One outlet for each exporter, however many pipelines have it.
+pub(super) fn outlets<'a>(
+    exporters: impl Iterator<Item = &'a (String, Arc<dyn TelemetryExporter>)>,
+) -> BTreeMap<String, Arc<Outlet>> {
+    let mut outlets: BTreeMap<String, Arc<Outlet>> = BTreeMap::new();
+    for (id, exporter) in exporters {
+        let number = outlets.len();
+        outlets.entry(id.clone()).or_insert_with(|| Arc::new(Outlet::new(id, number, exporter.clone())));
+    }
+    outlets
+}
