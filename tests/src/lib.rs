@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod findings;
 pub mod homeostat;
 pub mod load;
 pub mod messages;
