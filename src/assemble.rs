@@ -55,7 +55,7 @@ pub async fn assemble(
     if service.storage.is_none() {
         tracing::warn!("`service.storage: none`: what was answered OK does not survive the process");
     }
-    let budget = Budget::new(service.memory_bytes.unwrap_or_else(homeostat_pipeline::budget::default_bytes));
+    let budget = Budget::new(service.memory_bytes.unwrap_or_else(Budget::default_bytes));
     let base = Context {
         id: String::new(),
         clock: Arc::clone(&clock),
@@ -72,10 +72,8 @@ pub async fn assemble(
     opener.base.interest = Arc::new(interest(configuration)?);
     let processors = open_processors(configuration, &opener).await?;
     let receivers = open_receivers(configuration, &opener).await?;
-    let settings = EngineSettings {
-        dead_letters: store.components.as_ref().map(|folder| folder.join("dead-letters")),
-        ..EngineSettings::default()
-    };
+    let settings =
+        EngineSettings { behavior_age_max: storage(service).behavior_age_max, ..EngineSettings::default() };
     let pipelines = service
         .pipelines
         .iter()

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use homeostat_pipeline::budget::Budget;
 use homeostat_pipeline::clock::SystemClock;
-use homeostat_pipeline::engine::replay;
+use homeostat_pipeline::engine::{AnalyzerSlot, replay};
+use homeostat_pipeline::entry::Offset;
 use homeostat_pipeline::finding::hex;
 use homeostat_pipeline::interest::Interest;
-use homeostat_pipeline::ledger::{LedgerEntry, LedgerItem, LedgerReader, verify};
+use homeostat_pipeline::journal::JournalReader;
+use homeostat_pipeline::ledger::{LedgerEntry, LedgerItem, LedgerReader, body, verify};
 use homeostat_pipeline::registry::Context;
 use tokio_util::sync::CancellationToken;
 
@@ -50,92 +52,52 @@ fn verify_command(directory: &Path, format: Format) -> anyhow::Result<u8> {
                 .broken
                 .as_ref()
                 .map(|(sequence, why)| serde_json::json!({ "sequence": sequence, "reason": why }));
-            let report = serde_json::json!({
-                "whole": broken.is_none(),
-                "entries": verification.entries,
-                "pruned": verification.pruned,
-                "head": { "sequence": verification.head.sequence, "hash": head },
-                "broken": broken,
-            });
-            output::line(&report.to_string());
-        }
-        Format::Text => {
-            let (entries, pruned) = (verification.entries, verification.pruned);
-            output::line(&match &verification.broken {
-                None => format!("whole: {entries} entries, {pruned} of them pruned, head {head}"),
-                Some((sequence, why)) => {
-                    format!("broken at entry {sequence}: {why} ({entries} entries before it are whole)")
-                }
-            });
-        }
-    }
-    Ok(if verification.broken.is_none() { GOOD } else { FOUND })
-}
-
-fn export(directory: &Path, from: u64) -> anyhow::Result<u8> {
-    let reader = LedgerReader::open(&folder(directory)).with_context(|| no_ledger(directory))?;
-    let mut code = GOOD;
-    for item in reader.read_from(from) {
-        match item? {
-            LedgerItem::Entry(entry) => output::line(&as_json(&entry).to_string()),
-            LedgerItem::Pruned { sequence } => {
-                output::line(
-                    &serde_json::json!({ "sequence": sequence.to_string(), "pruned": true }).to_string(),
-                );
-            }
-            LedgerItem::Gap { from, to } => {
-                code = FOUND;
-                output::error(&format!(
-                    "entries {from} to {} cannot be read: they are damaged",
-                    to.saturating_sub(1)
-                ));
-            }
-        }
-    }
-    Ok(code)
-}
-
-fn as_json(entry: &LedgerEntry) -> serde_json::Value {
-    let body: serde_json::Value = serde_json::from_str(&entry.body).unwrap_or(serde_json::Value::Null);
-    serde_json::json!({
-        "chain": &*entry.chain,
-        "sequence": entry.sequence.to_string(),
-        "time": entry.time,
-        "cause": entry.cause.0.to_string(),
-        "kind": entry.kind,
-        "previous": hex(&entry.previous),
-        "hash": hex(&entry.hash),
-        "body": body,
-    })
-}
-
-fn replay_command(directory: &Path, arguments: &cli::Configuration) -> anyhow::Result<u8> {
-    let configuration = match configuration::read(arguments) {
-        Ok((configuration, _)) => configuration,
-        Err(problems) => {
-            problems.iter().for_each(|problem| output::error(&problem.to_string()));
-            return Ok(COULD_NOT_RUN);
-        }
-    };
-    let context = Context {
-        id: String::new(),
-        clock: Arc::new(SystemClock),
-        budget: Budget::new(homeostat_pipeline::budget::default_bytes()),
-        directory: None,
-        files: configuration.files.clone(),
-        interest: Arc::new(Interest::default()),
-        ledger: None,
-        stop: CancellationToken::new(),
-    };
-    let report =
-        replay(directory, analyzers_of(&configuration, &context)?).with_context(|| no_ledger(directory))?;
+            let slots = analyzers_of(&configuration, &context)?;
+    let report = compare(directory, &slots).with_context(|| no_ledger(directory))?;
     for mismatch in &report.mismatches {
         output::line(mismatch);
     }
-    let (entries, compared) = (report.entries, report.compared);
-    output::line(&format!(
-        "{entries} journal entries replayed; {compared} findings compared with the ledger, {} differ",
-        report.mismatches.len()
-    ));
+    let (compared, differ) = (report.compared, report.mismatches.len());
+    output::line(&format!("the journal gives {compared} findings; {differ} differ from the ledger"));
     Ok(if report.mismatches.is_empty() { GOOD } else { FOUND })
+}
+
+/// What a replay came to.
+#[derive(Default)]
+struct Report {
+    compared: u64,
+    mismatches: Vec<String>,
+}
+
+/// Differences that are worth printing; behind these all others follow.
+const MISMATCHES_MAX: usize = 20;
+
+/// Replays the journal and holds each finding's body against the entry that stands at its place in the ledger.
+fn compare(directory: &Path, slots: &[AnalyzerSlot]) -> anyhow::Result<Report> {
+    let journal = JournalReader::open(&directory.join("journal"))?;
+    anyhow::ensure!(
+        journal.first() == Offset(0),
+        "the journal begins at entry {}: what was before is trimmed, so it cannot be replayed from its start",
+        journal.first().0
+    );
+    let mut recorded = LedgerReader::open(&folder(directory))?.read_from(1);
+    let mut report = Report::default();
+    replay(&journal, slots, &mut |cause, time, finding| {
+        report.compared += 1;
+        let replayed = body(&finding, time, cause)?;
+        let difference = match recorded.next().transpose()? {
+            Some(LedgerItem::Entry(entry)) if entry.body == replayed => None,
+            Some(LedgerItem::Entry(entry)) => Some(format!("entry {} says {} and the journal {replayed}", entry.sequence, entry.body)),
+            Some(LedgerItem::Pruned { .. }) => None,
+            Some(LedgerItem::Gap { from, to }) => Some(format!("entries {from} to {to} of the ledger are damaged")),
+            None => Some(format!("the ledger ends where the journal says {replayed}")),
+        };
+        report.mismatches.extend(difference.filter(|_| report.mismatches.len() < MISMATCHES_MAX));
+        Ok(())
+    })?;
+    let left = recorded.count();
+    if left > 0 {
+        report.mismatches.push(format!("the ledger holds {left} more entries than the journal gives"));
+    }
+    Ok(report)
 }

@@ -138,7 +138,7 @@ fn sender_context(configuration: &Configuration) -> Context {
     Context {
         id: "demo".to_owned(),
         clock: Arc::new(SystemClock),
-        budget: Budget::new(homeostat_pipeline::budget::default_bytes()),
+        budget: Budget::new(Budget::default_bytes()),
         directory: None,
         files: configuration.files.clone(),
         interest: Arc::new(Interest::default()),
