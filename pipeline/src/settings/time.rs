@@ -104,4 +104,32 @@ mod tests {
             assert!(parse_period(text).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn every_unit_has_its_length() {
+        for (text, nanos) in [
+            ("1ns", 1),
+            ("2us", 2_000),
+            ("2µs", 2_000),
+            ("3 milliseconds", 3_000_000),
+            ("1 sec", 1_000_000_000),
+            ("1 min", 60_000_000_000),
+            ("1 hr", 3_600_000_000_000),
+            ("1d", 86_400_000_000_000),
+            ("1w", 604_800_000_000_000),
+            ("  1m  30s  ", 90_000_000_000),
+            ("0.5ms", 500_000),
+        ] {
+            assert_eq!(parse_period(text), Ok(Duration::from_nanos(nanos)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_named_with_a_remedy() {
+        assert_eq!(
+            parse_period("5 fortnights").unwrap_err(),
+            "`5 fortnights` is no duration (write for example `250ms`, `30s`, `5m`, `1h30m`, `\"1 hour\"`)"
+        );
+        assert_eq!(parse_period("400000d").unwrap_err(), "`400000d` is too long a time");
+    }
 }
