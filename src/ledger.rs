@@ -52,7 +52,84 @@ fn verify_command(directory: &Path, format: Format) -> anyhow::Result<u8> {
                 .broken
                 .as_ref()
                 .map(|(sequence, why)| serde_json::json!({ "sequence": sequence, "reason": why }));
-            let slots = analyzers_of(&configuration, &context)?;
+            let report = serde_json::json!({
+                "whole": broken.is_none(),
+                "entries": verification.entries,
+                "pruned": verification.pruned,
+                "head": { "sequence": verification.head.sequence, "hash": head },
+                "broken": broken,
+            });
+            output::line(&report.to_string());
+        }
+        Format::Text => {
+            let (entries, pruned) = (verification.entries, verification.pruned);
+            output::line(&match &verification.broken {
+                None => format!("whole: {entries} entries, {pruned} of them pruned, head {head}"),
+                Some((sequence, why)) => {
+                    format!("broken at entry {sequence}: {why} ({entries} entries before it are whole)")
+                }
+            });
+        }
+    }
+    Ok(if verification.broken.is_none() { GOOD } else { FOUND })
+}
+
+fn export(directory: &Path, from: u64) -> anyhow::Result<u8> {
+    let reader = LedgerReader::open(&folder(directory)).with_context(|| no_ledger(directory))?;
+    let mut code = GOOD;
+    for item in reader.read_from(from) {
+        match item? {
+            LedgerItem::Entry(entry) => output::line(&as_json(&entry).to_string()),
+            LedgerItem::Pruned { sequence } => {
+                output::line(
+                    &serde_json::json!({ "sequence": sequence.to_string(), "pruned": true }).to_string(),
+                );
+            }
+            LedgerItem::Gap { from, to } => {
+                code = FOUND;
+                output::error(&format!(
+                    "entries {from} to {} cannot be read: they are damaged",
+                    to.saturating_sub(1)
+                ));
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn as_json(entry: &LedgerEntry) -> serde_json::Value {
+    let body: serde_json::Value = serde_json::from_str(&entry.body).unwrap_or(serde_json::Value::Null);
+    serde_json::json!({
+        "chain": &*entry.chain,
+        "sequence": entry.sequence.to_string(),
+        "time": entry.time,
+        "cause": entry.cause.0.to_string(),
+        "kind": entry.kind,
+        "previous": hex(&entry.previous),
+        "hash": hex(&entry.hash),
+        "body": body,
+    })
+}
+
+fn replay_command(directory: &Path, arguments: &cli::Configuration) -> anyhow::Result<u8> {
+    let configuration = match configuration::read(arguments) {
+        Ok((configuration, _)) => configuration,
+        Err(problems) => {
+            problems.iter().for_each(|problem| output::error(&problem.to_string()));
+            return Ok(COULD_NOT_RUN);
+        }
+    };
+    let context = Context {
+        id: String::new(),
+        clock: Arc::new(SystemClock),
+        budget: Budget::new(Budget::default_bytes()),
+        directory: None,
+        files: configuration.files.clone(),
+        interest: Arc::new(Interest::default()),
+        ledger: None,
+        stop: CancellationToken::new(),
+    };
+    let slots = analyzers_of(&configuration, &context)?;
     let report = compare(directory, &slots).with_context(|| no_ledger(directory))?;
     for mismatch in &report.mismatches {
         output::line(mismatch);
@@ -87,9 +164,13 @@ fn compare(directory: &Path, slots: &[AnalyzerSlot]) -> anyhow::Result<Report> {
         let replayed = body(&finding, time, cause)?;
         let difference = match recorded.next().transpose()? {
             Some(LedgerItem::Entry(entry)) if entry.body == replayed => None,
-            Some(LedgerItem::Entry(entry)) => Some(format!("entry {} says {} and the journal {replayed}", entry.sequence, entry.body)),
+            Some(LedgerItem::Entry(entry)) => {
+                Some(format!("entry {} says {} and the journal {replayed}", entry.sequence, entry.body))
+            }
             Some(LedgerItem::Pruned { .. }) => None,
-            Some(LedgerItem::Gap { from, to }) => Some(format!("entries {from} to {to} of the ledger are damaged")),
+            Some(LedgerItem::Gap { from, to }) => {
+                Some(format!("entries {from} to {to} of the ledger are damaged"))
+            }
             None => Some(format!("the ledger ends where the journal says {replayed}")),
         };
         report.mismatches.extend(difference.filter(|_| report.mismatches.len() < MISMATCHES_MAX));
