@@ -1,5 +1,14 @@
 //! Named points at which a test can kill the process: `HOMEOSTAT_CRASH_AT=ledger.appended` or `…:3` for the third time.
 //! Without the variable a point costs one load of a static.
+//!
+//! | point | where it dies |
+//! | --- | --- |
+//! | `journal.synced` | a group commit is on disk, nobody was answered |
+//! | `ledger.before_append` | findings are concluded, none is appended |
+//! | `ledger.appended` | they are on disk, no cursor and no checkpoint knows of them |
+//! | `checkpoint.before_commit` | the transaction is written, not committed |
+//! | `checkpoint.after_commit` | it is committed |
+//! | `recovery.replaying` | while the journal is replayed after a start |
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
