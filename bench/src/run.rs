@@ -1,0 +1,348 @@
+//! Runs one case: its own homeostat, its own sink, and what both and the kernel say at the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval, sleep};
+
+use crate::account::{Account, Cores};
+use crate::case::{CONCURRENCY, Case, Drive, Quantity};
+use crate::load::{Load, Pace, Tally};
+use crate::payload::{Payloads, Shape};
+use crate::sink::Sink;
+use crate::subject::{Setup, Subject};
+
+/// What the fold may lag behind the acknowledgements, and is waited for: its work belongs to the spans.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Requests on the way at the stalled sink: ten times what the memory budget of 32 MiB holds of them.
+const OVERLOAD: usize = 1024;
+
+/// What is the same for all cases.
+pub struct Bench {
+    /// The program under test.
+    pub program: PathBuf,
+    /// For its data.
+    pub directory: PathBuf,
+    /// `None` where nothing is pinned.
+    pub cores: Option<Cores>,
+    /// Inflated bytes of the distinct payloads.
+    pub payload_bytes: usize,
+    /// How long each case is measured.
+    pub lasting: Duration,
+    /// The 99th percentile of one `fdatasync` in the directory, in milliseconds.
+    pub sync_ms_p99: f64,
+}
+
+/// What a case came to. Times are milliseconds where they are not said to be otherwise.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outcome {
+    /// The case.
+    pub case: String,
+    /// Why there is nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Inflated bytes of a span.
+    pub bytes_per_span: f64,
+    /// Acknowledged spans a second.
+    pub spans_per_second: f64,
+    /// Requests that were to be sent again.
+    pub refused: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Microseconds of processor time an acknowledged span.
+    pub cpu_us_per_span: Option<f64>,
+    /// Of one core, while it was measured.
+    pub cpu_percent: f64,
+    /// The most that was seen.
+    pub resident_mib: f64,
+    /// Half of the acknowledgements came within it.
+    pub ack_ms_p50: Option<f64>,
+    /// 99 of 100 acknowledgements came within it.
+    pub ack_ms_p99: Option<f64>,
+    /// What the design allows, and what was reached.
+    pub budgets: Vec<Reached>,
+}
+
+/// A budget and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Reached {
+    /// Of what.
+    pub quantity: &'static str,
+    /// At most.
+    pub budget: f64,
+    /// What was measured.
+    pub reached: f64,
+}
+
+impl Bench {
+    /// Runs a case; an error is an outcome too.
+    pub async fn run(&self, case: &Case) -> Outcome {
+        match self.measure(case).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                Outcome { case: case.name.clone(), error: Some(format!("{error:#}")), ..Outcome::default() }
+            }
+        }
+    }
+
+    async fn measure(&self, case: &Case) -> anyhow::Result<Outcome> {
+        let warm_up = self.lasting.div_f64(4.0).max(Duration::from_millis(500));
+        let payloads = Arc::new(Payloads::new(Shape {
+            compression: case.compression,
+            tagged_percent: case.tagged_percent,
+            batch: case.batch,
+            bytes: self.payload_bytes,
+            from: now(),
+            over: (warm_up + self.lasting).as_nanos() as u64,
+        }));
+        let sink = Sink::start().await.context("cannot start the sink")?;
+        let setup = Setup {
+            program: &self.program,
+            directory: &self.directory,
+            cores: self.cores.as_ref(),
+            sink: sink.address,
+            forward: case.protocol,
+        };
+        let subject = Subject::start(&setup).await?;
+        let load = Load {
+            target: subject.address(case.protocol),
+            protocol: case.protocol,
+            payloads: Arc::clone(&payloads),
+            sequence: Arc::new(AtomicU64::new(0)),
+        };
+        let pace = self.prepare(case, &load, &sink, warm_up).await?;
+        let before = (sink.requests(), sink.bytes());
+        let measured = Measured::of(subject.account, pace, &load, self.lasting).await?;
+        let taken = (sink.requests() - before.0, sink.bytes() - before.1);
+        let stopped = subject.stop().await;
+        if case.drive != Drive::Stalled {
+            check_forwarded(&measured.tally, taken)?;
+            stopped?;
+        }
+        Ok(self.outcome(case, &payloads, &measured))
+    }
+
+    /// Warms up, and finds out how fast to send.
+    async fn prepare(
+        &self,
+        case: &Case,
+        load: &Load,
+        sink: &Sink,
+        warm_up: Duration,
+    ) -> anyhow::Result<Option<Pace>> {
+        Ok(match case.drive {
+            Drive::Idle => {
+                sleep(warm_up).await;
+                None
+            }
+            Drive::Flat(concurrency) => {
+                load.run(Pace::Closed(concurrency), warm_up).await?;
+                Some(Pace::Closed(concurrency))
+            }
+            Drive::Rate(spans) => {
+                let pace = Pace::Open(spans / case.batch as f64);
+                load.run(pace, warm_up).await?;
+                Some(pace)
+            }
+            Drive::Half => {
+                let flat_out = load.run(Pace::Closed(CONCURRENCY), self.lasting).await?;
+                if flat_out.taken == 0 {
+                    bail!(
+                        "nothing was acknowledged flat out ({} refused, {} failed)",
+                        flat_out.refused,
+                        flat_out.failed
+                    );
+                }
+                sleep(SETTLE).await;
+                Some(Pace::Open(flat_out.taken as f64 / self.lasting.as_secs_f64() / 2.0))
+            }
+            Drive::Stalled => {
+                sink.stall();
+                Some(Pace::Closed(OVERLOAD))
+            }
+        })
+    }
+
+    fn outcome(&self, case: &Case, payloads: &Payloads, measured: &Measured) -> Outcome {
+        let spans = (measured.tally.taken * payloads.batch) as f64;
+        let seconds = measured.lasted.as_secs_f64();
+        let mut outcome = Outcome {
+            case: case.name.clone(),
+            error: None,
+            bytes_per_span: payloads.bytes_per_span,
+            spans_per_second: spans / seconds,
+            refused: measured.tally.refused,
+            failed: measured.tally.failed,
+            cpu_us_per_span: (spans > 0.0).then(|| measured.cpu.as_secs_f64() * 1e6 / spans),
+            cpu_percent: measured.cpu.as_secs_f64() * 100.0 / seconds,
+            resident_mib: measured.resident as f64 / f64::from(1 << 20),
+            ack_ms_p50: measured.tally.latency.quantile_ms(0.5),
+            ack_ms_p99: measured.tally.latency.quantile_ms(0.99),
+            budgets: Vec::new(),
+        };
+        outcome.budgets = case
+            .budgets
+            .iter()
+            .filter_map(|budget| {
+                let reached = self.reached(budget.of, &outcome)?;
+                Some(Reached { quantity: budget.of.name(), budget: budget.limit, reached })
+            })
+            .collect();
+        outcome
+    }
+
+    fn reached(&self, quantity: Quantity, outcome: &Outcome) -> Option<f64> {
+        match quantity {
+            Quantity::CpuPerSpan => outcome.cpu_us_per_span,
+            Quantity::CpuPercent => Some(outcome.cpu_percent),
+            Quantity::Resident => Some(outcome.resident_mib),
+            Quantity::Acknowledgement => outcome.ack_ms_p99.map(|ms| (ms - self.sync_ms_p99).max(0.0)),
+        }
+    }
+}
+
+/// What was acknowledged must be at the sink, byte for byte as long as it was; what failed may be there too.
+fn check_forwarded(tally: &Tally, (requests, bytes): (u64, u64)) -> anyhow::Result<()> {
+    let is_exact =
+        tally.failed > 0 || tally.refused > 0 || (requests, bytes) == (tally.taken, tally.taken_bytes);
+    if requests < tally.taken || bytes < tally.taken_bytes || !is_exact {
+        bail!(
+            "{} requests of {} bytes were acknowledged, and the sink took {requests} of {bytes}",
+            tally.taken,
+            tally.taken_bytes
+        );
+    }
+    Ok(())
+}
+
+struct Measured {
+    tally: Tally,
+    lasted: Duration,
+    cpu: Duration,
+    resident: u64,
+}
+
+impl Measured {
+    async fn of(
+        account: Account,
+        pace: Option<Pace>,
+        load: &Load,
+        lasting: Duration,
+    ) -> anyhow::Result<Measured> {
+        let peak = watch(account);
+        let (begin, before) = (Instant::now(), account.cpu()?);
+        let tally = match pace {
+            Some(pace) => load.run(pace, lasting).await?,
+            None => {
+                sleep(lasting).await;
+                Tally::default()
+            }
+        };
+        let lasted = begin.elapsed();
+        sleep(SETTLE).await;
+        let cpu = account.cpu()?.saturating_sub(before);
+        peak.stop.abort();
+        let resident = peak.most.load(Ordering::Relaxed).max(account.resident()?);
+        Ok(Measured { tally, lasted, cpu, resident })
+    }
+}
+
+struct Peak {
+    most: Arc<AtomicU64>,
+    stop: JoinHandle<()>,
+}
+
+/// Looks at the resident memory twenty times a second.
+fn watch(account: Account) -> Peak {
+    let most = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&most);
+    let stop = tokio::spawn(async move {
+        let mut looks = interval(Duration::from_millis(50));
+        loop {
+            looks.tick().await;
+            if let Ok(resident) = account.resident() {
+                seen.fetch_max(resident, Ordering::Relaxed);
+            }
+        }
+    });
+    Peak { most, stop }
+}
+
+/// Nanoseconds since the epoch: spans must be of now, or they are late.
+fn now() -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the load is of the real time; nothing is judged by it here"
+    )]
+    let now = SystemTime::now();
+    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(taken: u64, failed: u64) -> Tally {
+        Tally { taken, taken_bytes: taken * 100, failed, ..Tally::default() }
+    }
+
+    #[test]
+    fn an_acknowledged_request_that_the_sink_did_not_take_fails_the_case() {
+        assert!(check_forwarded(&tally(3, 0), (3, 300)).is_ok());
+        assert!(check_forwarded(&tally(3, 0), (2, 200)).is_err());
+        assert!(check_forwarded(&tally(3, 0), (3, 299)).is_err());
+        assert!(check_forwarded(&tally(3, 0), (3, 301)).is_err(), "a frame that grew was not passed through");
+        assert!(check_forwarded(&tally(3, 1), (4, 400)).is_ok(), "an unanswered request may have arrived");
+        assert!(check_forwarded(&tally(3, 1), (2, 400)).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_case_that_cannot_run_is_an_outcome_with_its_reason() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let bench = Bench {
+            program: "/nowhere/homeostat".into(),
+            directory: directory.path().into(),
+            cores: None,
+            payload_bytes: 100_000,
+            lasting: Duration::from_millis(10),
+            sync_ms_p99: 1.0,
+        };
+        let case = &crate::case::cases()[0];
+        let outcome = bench.run(case).await;
+        let error = outcome.error.expect("there is no such program");
+        assert!(error.starts_with("cannot run /nowhere/homeostat"), "{error}");
+    }
+
+    #[test]
+    fn budgets_are_set_against_what_was_measured() {
+        let bench = Bench {
+            program: PathBuf::new(),
+            directory: PathBuf::new(),
+            cores: None,
+            payload_bytes: 100_000,
+            lasting: Duration::from_secs(1),
+            sync_ms_p99: 2.0,
+        };
+        let outcome = Outcome {
+            cpu_us_per_span: Some(0.4),
+            cpu_percent: 3.0,
+            resident_mib: 20.0,
+            ack_ms_p99: Some(9.0),
+            ..Outcome::default()
+        };
+        for (quantity, expected) in [
+            (Quantity::CpuPerSpan, 0.4),
+            (Quantity::CpuPercent, 3.0),
+            (Quantity::Resident, 20.0),
+            (Quantity::Acknowledgement, 7.0),
+        ] {
+            assert_eq!(bench.reached(quantity, &outcome), Some(expected), "{quantity:?}");
+        }
+        assert_eq!(bench.reached(Quantity::CpuPerSpan, &Outcome::default()), None);
+    }
+}
