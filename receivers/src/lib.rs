@@ -1,1 +1,10 @@
-//! placeholder
+//! The receivers of homeostat. Each speaks one protocol; this list is all that makes one known.
+
+use homeostat_pipeline::registry::Registration;
+
+mod otlp;
+
+/// Every kind of receiver.
+pub fn list() -> Vec<Registration> {
+    vec![otlp::registration()]
+}

@@ -1,0 +1,180 @@
+//! What gRPC and HTTP have in common: from the frame on the wire to the pipeline's answer.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use homeostat_pipeline::batch::{Batch, Compression, Content, Frame, Signal, Telemetry};
+use homeostat_pipeline::budget::Budget;
+use homeostat_pipeline::contract::Taken;
+use homeostat_pipeline::engine::Inlet;
+use homeostat_pipeline::otlp;
+use homeostat_pipeline::refusal::{Answer, Cause, Refusal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::account::Account;
+use super::body::Pace;
+use super::inflate::inflate;
+use super::meter::Meter;
+
+/// What a request may take where its sender names no deadline.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// No sender waits longer than this, whatever it says.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(300);
+
+/// Where requests go. The engine's inlet; a fake in the tests of this receiver.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Whether anything takes this signal.
+    fn takes(&self, signal: Signal) -> bool;
+
+    /// As [`Inlet::submit`].
+    ///
+    /// # Errors
+    /// As [`Inlet::submit`].
+    async fn submit(&self, telemetry: Telemetry, deadline: Instant) -> Result<Taken, Refusal>;
+}
+
+#[async_trait]
+impl Gate for Inlet {
+    fn takes(&self, signal: Signal) -> bool {
+        Inlet::takes(self, signal)
+    }
+
+    async fn submit(&self, telemetry: Telemetry, deadline: Instant) -> Result<Taken, Refusal> {
+        Inlet::submit(self, Batch::Telemetry(telemetry), deadline).await.map(|receipt| receipt.taken)
+    }
+}
+
+/// What all requests of one listener share.
+pub struct Intake {
+    /// Where they go.
+    pub gate: Box<dyn Gate>,
+    /// What they count.
+    pub meter: Meter,
+    /// What they charge.
+    pub budget: Budget,
+    /// The largest message, on the wire and inflated.
+    pub message_bytes_max: usize,
+    /// How fast bodies have to come.
+    pub pace: Pace,
+    /// Cancelled when the receiver stops: new requests are refused.
+    pub stop: CancellationToken,
+    /// Makes the times to come back differ.
+    pub dice: AtomicU64,
+}
+
+/// One message as it came.
+pub struct Arrival {
+    /// What it holds.
+    pub signal: Signal,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// The message itself.
+    pub wire: Bytes,
+    /// Until when its sender waits.
+    pub deadline: Instant,
+}
+
+impl Intake {
+    /// An account for one request of `peer`.
+    pub fn account(&self, peer: IpAddr) -> Account {
+        Account::new(self.budget.clone(), peer)
+    }
+
+    /// Refuses what nobody takes, and everything while the receiver stops. Asked before a body is read.
+    ///
+    /// # Errors
+    /// Says which.
+    pub fn admit(&self, signal: Signal) -> Result<(), Refusal> {
+        if self.stop.is_cancelled() {
+            return Err(Refusal::busy("homeostat is shutting down"));
+        }
+        if !self.gate.takes(signal) {
+            let reason = format!("no pipeline takes {} from this receiver", signal.name());
+            return Err(Refusal::rejected(Cause::Unknown, reason));
+        }
+        Ok(())
+    }
+
+    /// Inflates, walks, submits, counts. The empty message is an empty request, and taken.
+    ///
+    /// # Errors
+    /// Those of the steps.
+    pub async fn take(&self, arrival: Arrival, account: &mut Account) -> Result<Taken, Refusal> {
+        let Arrival { signal, compression, wire, deadline } = arrival;
+        if wire.is_empty() {
+            return Ok(Taken::default());
+        }
+        let body = inflate(compression, &wire, self.message_bytes_max, account)?;
+        let records = otlp::walk(signal, &body)?;
+        let frame = Frame { content: Content::Protobuf, compression, bytes: wire };
+        let result = self.gate.submit(Telemetry { signal, frame, body, records }, deadline).await;
+        self.meter.records(signal, records, result.is_ok());
+        result
+    }
+
+    /// The table's row for `refusal`, with up to twice the time to come back, so that senders do not come back together.
+    pub fn answer(&self, refusal: &Refusal) -> Answer {
+        let mut answer = refusal.answer();
+        if let Some(after) = &mut answer.retry_after {
+            // A Weyl sequence: evenly spread, and needs no more than a counter.
+            let roll = self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) >> 48;
+            let jitter = after.as_millis() as u64 * roll / 0xffff;
+            *after = (*after + Duration::from_millis(jitter)).min(Duration::from_secs(30));
+        }
+        answer
+    }
+}
+
+/// `gzip`, `zstd` or nothing.
+///
+/// # Errors
+/// Anything else, and more than one of them.
+pub fn read_encoding(values: http::header::GetAll<'_, http::HeaderValue>) -> Result<Compression, Refusal> {
+    let mut values = values.iter();
+    let (Some(value), rest) = (values.next(), values.next()) else { return Ok(Compression::None) };
+    let token = value.as_bytes().trim_ascii();
+    if rest.is_none() {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            if token.eq_ignore_ascii_case(compression.token().as_bytes()) {
+                return Ok(compression);
+            }
+        }
+    }
+    Err(Refusal::rejected(
+        Cause::Unsupported,
+        "the body's encoding is not spoken here: send one of gzip, zstd and identity, not stacked",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, header};
+
+    use super::*;
+
+    fn check(values: &[&'static str], expected: Option<Compression>) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::CONTENT_ENCODING, http::HeaderValue::from_static(value));
+        }
+        assert_eq!(read_encoding(headers.get_all(header::CONTENT_ENCODING)).ok(), expected, "{values:?}");
+    }
+
+    #[test]
+    fn one_encoding_is_read_and_stacked_ones_are_not() {
+        check(&[], Some(Compression::None));
+        check(&["identity"], Some(Compression::None));
+        check(&["gzip"], Some(Compression::Gzip));
+        check(&[" GZIP "], Some(Compression::Gzip));
+        check(&["zstd"], Some(Compression::Zstd));
+        check(&["gzip, zstd"], None);
+        check(&["gzip", "gzip"], None);
+        check(&["br"], None);
+        check(&[""], None);
+    }
+}

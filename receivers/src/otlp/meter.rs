@@ -1,0 +1,87 @@
+//! What a listener counts. Handles are resolved once, never per request.
+
+use homeostat_pipeline::batch::Signal;
+use homeostat_pipeline::contract::Taken;
+use homeostat_pipeline::refusal::{Cause, Refusal};
+use metrics::{Counter, counter};
+
+/// The label `outcome`, in the order of [`outcome`]'s numbers.
+const OUTCOMES: [&str; 9] = [
+    "taken",
+    "partial",
+    "unavailable",
+    "malformed",
+    "too_large",
+    "unauthenticated",
+    "unknown",
+    "unsupported",
+    "backend",
+];
+
+fn outcome(result: &Result<Taken, Refusal>) -> usize {
+    match result {
+        Ok(taken) if taken.rejected == 0 => 0,
+        Ok(_) => 1,
+        Err(Refusal::Unavailable { .. }) => 2,
+        Err(Refusal::Rejected { cause, .. }) => match cause {
+            Cause::Malformed => 3,
+            Cause::TooLarge => 4,
+            Cause::Unauthenticated => 5,
+            Cause::Unknown => 6,
+            Cause::Unsupported => 7,
+            Cause::Backend => 8,
+        },
+    }
+}
+
+/// The counters of one listener.
+pub struct Meter {
+    requests: [Counter; OUTCOMES.len()],
+    accepted: [Counter; Signal::ALL.len()],
+    refused: [Counter; Signal::ALL.len()],
+    /// Connections closed because there were too many.
+    pub connections_refused: Counter,
+}
+
+impl Meter {
+    /// Of the receiver with the component id `receiver`, over `transport` (`grpc` or `http`).
+    pub fn new(receiver: &str, transport: &'static str) -> Meter {
+        let labels = [("receiver", receiver.to_owned()), ("transport", transport.to_owned())];
+        let accepted = |signal| match signal {
+            Signal::Traces => counter!("otelcol_receiver_accepted_spans", &labels),
+            Signal::Metrics => counter!("otelcol_receiver_accepted_metric_points", &labels),
+            Signal::Logs => counter!("otelcol_receiver_accepted_log_records", &labels),
+        };
+        let refused = |signal| match signal {
+            Signal::Traces => counter!("otelcol_receiver_refused_spans", &labels),
+            Signal::Metrics => counter!("otelcol_receiver_refused_metric_points", &labels),
+            Signal::Logs => counter!("otelcol_receiver_refused_log_records", &labels),
+        };
+        let request = |outcome: &'static str| {
+            let labels = [labels[0].clone(), labels[1].clone(), ("outcome", outcome.to_owned())];
+            counter!("homeostat_receiver_requests_total", &labels)
+        };
+        Meter {
+            requests: OUTCOMES.map(request),
+            accepted: Signal::ALL.map(accepted),
+            refused: Signal::ALL.map(refused),
+            connections_refused: counter!("homeostat_receiver_connections_refused_total", &labels),
+        }
+    }
+
+    /// One request was answered.
+    pub fn answered(&self, result: &Result<Taken, Refusal>) {
+        self.requests[outcome(result)].increment(1);
+    }
+
+    /// Its records, as far as they could be counted, were taken or not.
+    pub fn records(&self, signal: Signal, records: u64, is_taken: bool) {
+        let counters = if is_taken { &self.accepted } else { &self.refused };
+        let at = match signal {
+            Signal::Traces => 0,
+            Signal::Metrics => 1,
+            Signal::Logs => 2,
+        };
+        counters[at].increment(records);
+    }
+}
