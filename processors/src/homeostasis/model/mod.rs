@@ -10,7 +10,8 @@ mod read;
 mod requirement;
 mod rules;
 mod telemetry;
-mod warn;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::finding::{self, DeviationType, Level, RequirementSource, Severity};
 use homeostat_pipeline::interest::{Interest, Selection};
 use homeostat_pipeline::settings::{Node, Position, Problem};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use measure::{Class, Measure, Statistic};
@@ -103,7 +105,8 @@ pub struct NoData {
 }
 
 /// What becomes of a live deviation without data. Silence is never recovery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WithoutData {
     /// It stays as it is.
     Keep,
@@ -114,7 +117,8 @@ pub enum WithoutData {
 }
 
 /// What an unknown condition counts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unknown {
     /// Not violated.
     Ok,
@@ -209,7 +213,8 @@ fn finite(value: f64) -> Option<f64> {
 }
 
 /// Which way is adverse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Latency, errors, downtime.
     LowerIsBetter,

@@ -1,5 +1,172 @@
-//! placeholder
-use super::{Model, Node, Problem};
-pub(super) fn model(node: &Node, _hash: &str) -> Result<(Model, Vec<Problem>), Vec<Problem>> {
-    Err(vec![Problem::error(&node.at, "the model's reader is being written")])
+//! The model from its outermost key to the requirements.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use homeostat_pipeline::finding::Severity;
+use homeostat_pipeline::settings::{Field, Node, Problem, Value};
+
+use super::place::{Block, Reader};
+use super::{Defaults, Model, NoData, Requirement, Window, requirement};
+
+/// See [`Model::read`].
+pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Vec<Problem>> {
+    let mut reader = Reader::default();
+    let inner = inner(node, &mut reader);
+    let is_bare = !inner.fields.is_empty() && inner.fields.iter().all(|field| is_key(&field.key));
+    let mut model = Model {
+        hash: hash.to_owned(),
+        version: String::new(),
+        defaults: Defaults::default(),
+        requirements: BTreeMap::new(),
+    };
+    let mut severities = Severities::default();
+    let requirements: &[Field] = if is_bare {
+        inner.fields
+    } else {
+        keys_of_model(inner, &mut reader);
+        model.version = reader.word(inner, "version").unwrap_or_default();
+        if let Some(node) = inner.get("defaults") {
+            model.defaults = defaults(node, &mut reader);
+        }
+        if let Some(node) = inner.get("severity_map") {
+            severities.extend(node, &mut reader);
+        }
+        inner.get("requirements").map_or(&[], |node| reader.any_block(node, "`requirements`").fields)
+    };
+    for field in requirements {
+        let read = requirement::read(field, &model.defaults, &severities, &mut reader);
+        add(&mut model.requirements, read, field, &mut reader);
+    }
+    if requirements.is_empty() && !reader.problems.iter().any(|problem| !problem.is_warning) {
+        let message =
+            "the model states no requirement (write `homeostasis_model: { requirements: { REQ-…: … } }`)";
+        reader.error(&node.at, message);
+    }
+    let mut problems = reader.problems;
+    problems.sort();
+    if problems.iter().any(|problem| !problem.is_warning) { Err(problems) } else { Ok((model, problems)) }
+}
+
+/// What stands under `homeostasis_model:`, or the whole when that key is left out.
+fn inner<'a>(node: &'a Node, reader: &mut Reader) -> Block<'a> {
+    match node.get("homeostasis_model") {
+        Some(inner) => {
+            reader.block(node, "the file", &["homeostasis_model"], &["severity_rules"]);
+            reader.any_block(inner, "`homeostasis_model`")
+        }
+        None => reader.any_block(node, "the model"),
+    }
+}
+
+fn keys_of_model(inner: Block<'_>, reader: &mut Reader) {
+    let known = ["version", "generated_at", "defaults", "severity_map", "requirements"];
+    let node = Node { at: inner.at.clone(), value: Value::Map(inner.fields.to_vec()) };
+    reader.block(&node, "the model", &known, &["flows", "measures", "severity_rules"]);
+}
+
+/// Whether `text` can be a requirement key of a bare mapping.
+fn is_key(text: &str) -> bool {
+    text.starts_with("REQ-") || text.starts_with("REQ_")
+}
+
+fn add(into: &mut BTreeMap<String, Requirement>, read: Requirement, field: &Field, reader: &mut Reader) {
+    if let Some(first) = into.get(&read.key) {
+        let message = format!("`{}` is stated twice, first at {} (join them)", read.key, first.at);
+        reader.error(&field.at, message);
+        return;
+    }
+    into.insert(read.key.clone(), read);
+}
+
+fn defaults(node: &Node, reader: &mut Reader) -> Defaults {
+    let known = ["window", "cooldown", "keep_firing_for", "verify_for", "no_data", "unknown_is"];
+    let block = reader.block(node, "`defaults`", &known, &["intent"]);
+    let standard = Defaults::default();
+    Defaults {
+        window: block.get("window").map_or_else(Window::default, |node| window(node, reader)),
+        cooldown: reader.period(block, "cooldown").unwrap_or(standard.cooldown),
+        keep_firing_for: reader.period(block, "keep_firing_for").unwrap_or(standard.keep_firing_for),
+        verify_for: reader.period(block, "verify_for").unwrap_or(standard.verify_for),
+        no_data: block.get("no_data").map_or(standard.no_data, |node| {
+            let block = reader.block(node, "`no_data`", &["after", "as"], &[]);
+            NoData {
+                after: reader.period(block, "after").unwrap_or(standard.no_data.after),
+                becomes: reader.take(block, "as").unwrap_or(standard.no_data.becomes),
+            }
+        }),
+        unknown_is: reader.take(block, "unknown_is").unwrap_or(standard.unknown_is),
+    }
+}
+
+fn window(node: &Node, reader: &mut Reader) -> Window {
+    let known = ["kind", "size", "allowed_lateness", "correction", "min_samples"];
+    let block = reader.block(node, "`window`", &known, &[]);
+    let standard = Window::default();
+    if let Some(kind) = block.get("kind")
+        && kind.as_text() != Some("tumbling")
+    {
+        let message =
+            format!("{} is no kind of window that is supported (write `tumbling`)", kind.describe());
+        reader.error(&kind.at, message);
+    }
+    let size = reader.period(block, "size").unwrap_or(standard.size);
+    if let Some(node) = block.get("size")
+        && !(Duration::from_millis(100)..=Duration::from_secs(86_400)).contains(&size)
+    {
+        reader.error(&node.at, "a window is between 100 ms and 1 day long");
+    }
+    let mut within_a_week = |key: &str, standard: Duration| {
+        let length = reader.period(block, key).unwrap_or(standard);
+        if let Some(node) = block.get(key)
+            && length > Duration::from_secs(7 * 86_400)
+        {
+            reader.error(&node.at, format!("`{key}` is at most a week"));
+        }
+        length
+    };
+    Window {
+        size,
+        allowed_lateness: within_a_week("allowed_lateness", standard.allowed_lateness),
+        correction: within_a_week("correction", standard.correction),
+        min_samples: reader.take(block, "min_samples").unwrap_or(standard.min_samples),
+    }
+}
+
+/// The words of severities: the four, `warning`, and those of `severity_map`.
+#[derive(Debug)]
+pub(super) struct Severities(BTreeMap<String, Severity>);
+
+impl Default for Severities {
+    fn default() -> Severities {
+        let own = [Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+        let mut words: BTreeMap<String, Severity> =
+            own.into_iter().map(|severity| (severity.name().to_owned(), severity)).collect();
+        words.insert("warning".to_owned(), Severity::High);
+        Severities(words)
+    }
+}
+
+impl Severities {
+    pub(super) fn get(&self, word: &str) -> Option<Severity> {
+        self.0.get(word).copied()
+    }
+
+    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    fn extend(&mut self, node: &Node, reader: &mut Reader) {
+        for field in reader.any_block(node, "`severity_map`").fields {
+            let Some(severity) = reader.read::<Severity>(&field.node) else { continue };
+            match self.get(&field.key) {
+                Some(own) if own.name() == field.key && own != severity => {
+                    reader.error(&field.at, format!("`{}` is a severity of its own", field.key));
+                }
+                Some(_) | None => {
+                    self.0.insert(field.key.clone(), severity);
+                }
+            }
+        }
+    }
 }

@@ -1,1 +1,154 @@
-//! placeholder
+//! `telemetry`: where else the requirement's measures are found. `otlp` selects telemetry that carries no key; `datadog` and
+//! `prometheus` say what the measure is called there.
+
+use homeostat_pipeline::batch::Signal;
+use homeostat_pipeline::interest::Selection;
+use homeostat_pipeline::selector::Selector;
+use homeostat_pipeline::settings::{Node, Position};
+use serde::Deserialize;
+
+use super::place::{Block, Reader};
+use super::requirement::{Measures, list, names_of_own};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Record {
+    #[serde(alias = "traces")]
+    Span,
+    #[serde(alias = "logs")]
+    Log,
+    #[serde(alias = "metrics")]
+    Metric,
+}
+
+/// The selectors of one requirement, each with its place.
+pub(super) fn selections(
+    block: Block<'_>,
+    req: &str,
+    measures: &Measures,
+    reader: &mut Reader,
+) -> Vec<(Position, Selection)> {
+    let Some(node) = block.get("telemetry") else { return Vec::new() };
+    let block = reader.block(node, "`telemetry`", &["otlp", "datadog", "prometheus"], &[]);
+    if let Some(node) = block.get("datadog") {
+        let block = reader.block(node, "`datadog`", &["metric", "tags", "aggregation", "as"], &[]);
+        foreign(block, reader);
+        reader.words(block, "tags");
+    }
+    if let Some(node) = block.get("prometheus") {
+        let block =
+            reader.block(node, "`prometheus`", &["metric", "labels", "quantile", "aggregation", "as"], &[]);
+        foreign(block, reader);
+        reader.take::<std::collections::BTreeMap<String, String>>(block, "labels");
+        if let Some(node) = block.get("quantile")
+            && let Some(quantile) = reader.number(node)
+            && !(0.0..=1.0).contains(&quantile)
+        {
+            reader.error(&node.at, format!("`{quantile}` is no quantile (write for example `0.95`)"));
+        }
+    }
+    let Some(node) = block.get("otlp") else { return Vec::new() };
+    list(node, "`otlp`", reader)
+        .iter()
+        .filter_map(|node| Some((node.at.clone(), selection(node, req, measures, reader)?)))
+        .collect()
+}
+
+/// What the two foreign blocks have in common.
+fn foreign(block: Block<'_>, reader: &mut Reader) {
+    if block.get("metric").is_none() {
+        reader.error(block.at, "the metric's name is missing (add `metric`)");
+    }
+    reader.take::<String>(block, "metric");
+    reader.take::<String>(block, "as");
+    let Some(node) = block.get("aggregation") else { return };
+    let Some(word) = reader.read::<String>(node) else { return };
+    let is_quantile = word
+        .strip_prefix('p')
+        .is_some_and(|rest| !rest.is_empty() && rest.len() <= 4 && rest.chars().all(|c| c.is_ascii_digit()));
+    if !is_quantile && !["avg", "min", "max", "sum", "count", "rate"].contains(&word.as_str()) {
+        let message =
+            format!("unknown aggregation `{word}`; known: avg, min, max, sum, count, rate, p50 … p99");
+        reader.error(&node.at, message);
+    }
+}
+
+fn selection(node: &Node, req: &str, measures: &Measures, reader: &mut Reader) -> Option<Selection> {
+    let block = reader.block(node, "the selector", &["signal", "name", "where", "as"], &[]);
+    let signal = signal(block, reader);
+    let measure = measure(block, measures, reader);
+    let selector = selector(block, reader);
+    Some(Selection { signal: signal?, req: req.to_owned(), measure: measure?, selector: selector? })
+}
+
+fn signal(block: Block<'_>, reader: &mut Reader) -> Option<Signal> {
+    let Some(node) = block.get("signal") else {
+        reader
+            .error(block.at, "the selector does not say what it selects (add `signal`: span, log or metric)");
+        return None;
+    };
+    Some(match reader.read(node)? {
+        Record::Span => Signal::Traces,
+        Record::Log => Signal::Logs,
+        Record::Metric => {
+            reader.warning(&node.at, "metrics are not taken yet: the selector selects nothing");
+            Signal::Metrics
+        }
+    })
+}
+
+fn measure(block: Block<'_>, measures: &Measures, reader: &mut Reader) -> Option<String> {
+    if block.get("as").is_some() {
+        return reader.take(block, "as");
+    }
+    match names_of_own(measures).as_slice() {
+        [only] => Some((*only).to_owned()),
+        names => {
+            let names = names.join(", ");
+            reader.error(
+                block.at,
+                format!("the selector does not say which measure it feeds (add `as`: {names})"),
+            );
+            None
+        }
+    }
+}
+
+/// `name` and `where` together.
+fn selector(block: Block<'_>, reader: &mut Reader) -> Option<Selector> {
+    let name: Option<String> = reader.take(block, "name");
+    let condition: Option<String> = reader.take(block, "where");
+    let place = block.get("where").or_else(|| block.get("name")).map_or(block.at, |node| &node.at);
+    if name.as_ref().is_some_and(|name| name.contains(['"', '\\'])) {
+        reader.error(place, "`name` holds a quote or a backslash: write it in `where`");
+        return None;
+    }
+    let mut message = None;
+    // Each is read on its own, so that a column counts in what was written.
+    let parts = [name.map(|name| format!("name == \"{name}\"")), condition];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    for part in &parts {
+        if let Err(error) = Selector::parse(part) {
+            message = Some(error.to_string());
+        }
+    }
+    let text = match parts.as_slice() {
+        [] => {
+            reader.error(block.at, "the selector selects everything (add `name` or `where`)");
+            return None;
+        }
+        [one] => one.clone(),
+        [name, condition, ..] => format!("{name} and ({condition})"),
+    };
+    match (message, Selector::parse(&text)) {
+        (None, Ok(selector)) => Some(selector),
+        (Some(message), _) => {
+            reader.error(place, message);
+            None
+        }
+        (None, Err(error)) => {
+            reader.error(place, error.to_string());
+            None
+        }
+    }
+}
