@@ -67,11 +67,6 @@ impl Budget {
         }))
     }
 
-    /// A quarter of what the cgroup, else the machine, allows; between 16 and 64 MiB.
-    pub fn default_bytes() -> u64 {
-        (memory_bytes() / 4).clamp(DEFAULT_MIN_BYTES, DEFAULT_MAX_BYTES)
-    }
-
     /// All of it.
     pub fn limit_bytes(&self) -> u64 {
         self.0.limit
@@ -209,6 +204,11 @@ impl Drop for Forward {
     }
 }
 
+/// The size of the budget unless set: a quarter of what the cgroup, else the machine, allows; between 16 and 64 MiB.
+pub fn default_bytes() -> u64 {
+    (memory_bytes() / 4).clamp(DEFAULT_MIN_BYTES, DEFAULT_MAX_BYTES)
+}
+
 /// What this process may use: the tightest `memory.max` of its cgroup (version 2) and those above it, else all of the machine.
 fn memory_bytes() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).ok();
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(mem_total("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2 * 1024 * KIB));
         assert_eq!(cgroup_path("1:name=x:/y\n0::/a/b\n"), Some("/a/b".to_owned()));
         assert_eq!(cgroup_path("0::/\n"), Some(String::new()));
-        assert!((DEFAULT_MIN_BYTES..=DEFAULT_MAX_BYTES).contains(&Budget::default_bytes()));
+        assert!((DEFAULT_MIN_BYTES..=DEFAULT_MAX_BYTES).contains(&default_bytes()));
     }
 
     #[derive(Clone, Debug)]

@@ -13,7 +13,8 @@ use crate::ledger::LedgerEntry;
 
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The dead letters of one exporter: `dead-letters.jsonl` and, when that has grown to 4 MiB, one older file beside it.
+/// The dead letters of one exporter: `{id}.jsonl` and, when that has grown to 4 MiB, one older file, `{id}.1.jsonl`. A slash in
+/// the id is a hyphen in the file's name.
 #[derive(Clone)]
 pub(super) struct Letters {
     exporter: String,
@@ -73,11 +74,12 @@ impl Letters {
             text.push(b'\n');
         }
         create_dir_all(directory)?;
-        let path = directory.join("dead-letters.jsonl");
+        let name = self.exporter.replace('/', "-");
+        let path = directory.join(format!("{name}.jsonl"));
         let mut file = open(&path)?;
         if file.metadata()?.len() + text.len() as u64 > MAX_BYTES && file.metadata()?.len() > 0 {
             drop(file);
-            rename(&path, directory.join("dead-letters.1.jsonl"))?;
+            rename(&path, directory.join(format!("{name}.1.jsonl")))?;
             file = open(&path)?;
         }
         file.write_all(&text)?;

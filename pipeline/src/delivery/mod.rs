@@ -33,8 +33,8 @@ pub struct Sink {
     pub id: String,
     /// The exporter itself.
     pub exporter: Arc<dyn FindingExporter>,
-    /// Where its dead letters go; none: they are only counted and logged.
-    pub directory: Option<PathBuf>,
+    /// The folder of the dead letters; none: they are only counted and logged.
+    pub dead_letters: Option<PathBuf>,
     /// One attempt may take this long.
     pub timeout: Duration,
 }
@@ -85,7 +85,7 @@ impl Delivery {
             sent: metrics::counter!("homeostat_delivery_sent_findings_total", "exporter" => label()),
             lag: metrics::gauge!("homeostat_delivery_lag_findings", "exporter" => label()),
         };
-        let letters = Letters::new(sink.id.clone(), sink.directory);
+        let letters = Letters::new(sink.id.clone(), sink.dead_letters);
         let edge = Edge::new(sink.id.clone(), sink.exporter, sink.timeout, closing.clone());
         Delivery { id: sink.id, edge, ledger, checkpoints, head, closing, letters, meters }
     }

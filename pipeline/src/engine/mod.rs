@@ -45,7 +45,7 @@ use writer::{Command, QUEUE_REQUESTS, SharedJournal, Writer};
 
 pub use inlet::{Inlet, Receipt};
 pub use plan::{AnalyzerSlot, EngineSettings, OpenAnalyzer, Pipeline, Plan};
-pub use replay::replay;
+pub use replay::{Report, replay};
 pub use status::Health;
 
 /// Commits that may wait for the fold.
@@ -78,11 +78,15 @@ impl Engine {
         anyhow::ensure!(judging <= 1, "at most one pipeline may hold analyzers");
         let routes = routes(&plan.pipelines);
         let Plan { store, clock, budget, analyzers, finding_exporters, settings, .. } = plan;
-        let Store { mut journal, ledger, checkpoints, recovery, components, lock } = store;
+        let Store { mut journal, mut ledger, checkpoints, recovery, lock, .. } = store;
         let position = match recovery {
             Recovery::Fresh | Recovery::Damaged { .. } => None,
             Recovery::Recovered(position) => Some(position),
         };
+        if let Some(position) = position {
+            journal.skip_to(position.next).context("cannot write the journal")?;
+            ledger.expect(position.ledger).context("cannot write the ledger")?;
+        }
         let from = position.map_or(Offset(0), |position| position.next);
         let known = scan(&journal.reader(), from).context("cannot read the journal")?;
         let mut epochs = match position {
@@ -97,10 +101,10 @@ impl Engine {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let (visible, head) = watch::channel(ledger.head().sequence);
         let sinks = finding_exporters.into_iter().map(|(id, exporter)| Sink {
-            directory: components.as_ref().map(|folder| folder.join(&id)),
             id,
             exporter,
             timeout: settings.delivery_timeout,
+            dead_letters: settings.dead_letters.clone(),
         });
         let deliveries: Vec<Delivery> = sinks
             .map(|sink| {

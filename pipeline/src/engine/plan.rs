@@ -1,5 +1,6 @@
 //! What to run: the opened components and how they hang together. The binary builds it from the configuration.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub struct EngineSettings {
     pub behavior_age_max: Duration,
     /// One attempt of a finding exporter may take this long.
     pub delivery_timeout: Duration,
+    /// The folder of the dead letters, a file for each finding exporter; none: they are only counted and logged.
+    pub dead_letters: Option<PathBuf>,
 }
 
 impl Default for EngineSettings {
@@ -83,6 +86,7 @@ impl Default for EngineSettings {
             checkpoint_idle: Duration::from_secs(600),
             behavior_age_max: Duration::from_secs(30 * 24 * 3600),
             delivery_timeout: Duration::from_secs(30),
+            dead_letters: None,
         }
     }
 }

@@ -1,40 +1,67 @@
 //! A replay: the whole journal through fresh analyzers. It must give what the ledger holds, byte for byte.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
-use super::fold::{Core, scan};
+use anyhow::Context as _;
+
+use super::fold::{Core, Recorded, scan};
 use super::plan::AnalyzerSlot;
-use crate::clock::Timestamp;
 use crate::entry::Offset;
-use crate::finding::Finding;
 use crate::journal::{JournalItem, JournalReader};
+use crate::ledger::LedgerReader;
 
-/// Folds everything that the journal holds and calls `visit` with each finding, the entry that caused it and that entry's
-/// time. Reads only; epochs, skips and ticks come from the journal. A journal that was trimmed begins with a gap.
+/// How a replay compares with the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Journal entries folded.
+    pub entries: u64,
+    /// Findings that the ledger has too, or should have.
+    pub compared: u64,
+    /// Findings of the journal's end that the ledger does not have yet: a start would append them.
+    pub missing: u64,
+    /// Journal entries that were trimmed or cannot be read. Where there are any, differences are to be expected after them and
+    /// are not told.
+    pub lost: u64,
+    /// Every difference, in words.
+    pub mismatches: Vec<String>,
+}
+
+/// Folds everything that the journal in the data `directory` holds and compares what comes of it with the ledger there. Reads
+/// only; epochs, skips and ticks come from the journal.
 ///
 /// # Errors
-/// The journal cannot be read, an analyzer cannot be opened or panics, or `visit` failed.
-pub fn replay(
-    entries: &JournalReader,
-    slots: &[AnalyzerSlot],
-    visit: &mut dyn FnMut(Offset, Timestamp, Finding) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let skips: BTreeMap<Offset, String> = scan(entries, Offset(0))?.skips;
+/// Journal or ledger cannot be read, or an analyzer cannot be opened, or panics where no skip was journalled.
+pub fn replay(directory: &Path, slots: Vec<AnalyzerSlot>) -> anyhow::Result<Report> {
+    let entries = JournalReader::open(&directory.join("journal")).context("cannot read the journal")?;
+    let ledger = LedgerReader::open(&directory.join("ledger")).context("cannot read the ledger")?;
+    let skips = scan(&entries, Offset(0))?.skips;
     let analyzers = slots.iter().map(|slot| (slot.open)()).collect::<anyhow::Result<_>>()?;
     let mut core = Core::fresh(analyzers);
+    let mut recorded = Recorded::new(ledger.read_from(1), ledger.last());
+    let mut report = Report::default();
     for item in entries.read_from(Offset(0)) {
         match item? {
-            JournalItem::Gap { from, to } => core.miss(from, to),
+            JournalItem::Gap { from, to } if from < to => {
+                core.miss(from, to);
+                recorded.expect_differences();
+                report.lost += to.0 - from.0;
+            }
+            JournalItem::Gap { .. } => {}
             JournalItem::Entry(entry) => {
                 let (offset, time) = (entry.offset, entry.time);
                 let found = core.apply(entry, &skips).map_err(|reason| {
                     anyhow::anyhow!("an analyzer panicked at journal entry {}: {reason}", offset.0)
                 })?;
-                for finding in found {
-                    visit(offset, time, finding)?;
-                }
+                let known = recorded.pass(&found, time, offset)?;
+                report.entries += 1;
+                report.compared += known as u64;
+                report.missing += (found.len() - known) as u64;
             }
         }
     }
-    Ok(())
+    if let Some(left) = recorded.left()? {
+        recorded.differ(format!("the ledger has {left}, but the journal ends before"));
+    }
+    report.mismatches = recorded.mismatches;
+    Ok(report)
 }

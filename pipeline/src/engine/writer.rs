@@ -258,7 +258,6 @@ impl Writer {
         } else {
             crash::point("journal.appended");
             self.journal.sync(&mut journal)?;
-            crash::point("journal.synced");
         }
         Ok(works)
     }

@@ -39,7 +39,7 @@ pub(super) struct Totals {
     pub(super) repeats: u64,
 }
 
-fn notice(kind: &str, at: Timestamp, message: String) -> Finding {
+pub(super) fn notice(kind: &str, at: Timestamp, message: String) -> Finding {
     Finding::Notice(Notice { kind: kind.to_owned(), at, message })
 }
 

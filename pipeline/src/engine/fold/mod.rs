@@ -30,9 +30,10 @@ use crate::journal::JournalReader;
 use crate::ledger::{Ledger, LedgerReader};
 
 pub(super) use self::core::Core;
+pub(super) use self::recorded::Recorded;
 pub(super) use self::recovery::{kept_epochs, scan};
 
-use self::recorded::Recorded;
+use self::recorded::admissible;
 
 /// The engine's own part of a checkpoint; no component id looks like it.
 pub(super) const ENGINE: &str = "@engine";
@@ -224,7 +225,9 @@ impl Fold {
         self.checkpoint_at.get_or_insert(time);
         let known = match &mut self.recorded {
             None => 0,
-            Some(recorded) => recorded.pass(&found, offset).map_err(|error| Halt::Failed(error.into()))?,
+            Some(recorded) => {
+                recorded.pass(&found, time, offset).map_err(|error| Halt::Failed(error.into()))?
+            }
         };
         self.report_mismatches();
         self.append(&found[known..], time, offset)?;
@@ -237,25 +240,28 @@ impl Fold {
             return Ok(());
         }
         crash::point("fold.before_ledger");
+        let mut admitted = None;
         loop {
+            let findings = admitted.as_deref().unwrap_or(findings);
             let synced = self.journal.sync_before(self.core.next).map_err(anyhow::Error::from);
-            match synced.and_then(|()| self.ledger.append(findings, time, cause)) {
-                Ok(entries) => {
-                    crash::point("ledger.appended");
-                    if self.status.clear(Trouble::Ledger) {
-                        tracing::info!("the ledger takes findings again");
-                    }
-                    self.meters.findings.increment(entries.len() as u64);
-                    break;
-                }
-                Err(error) => {
-                    let reason = format!("the ledger cannot be written: {error:#}");
-                    tracing::error!(reason, "nothing is judged until it can");
-                    self.status.set(Trouble::Ledger, reason);
-                    self.wait()?;
-                }
+            let error = match synced.and_then(|()| self.ledger.append(findings, time, cause)) {
+                Ok(_) => break,
+                Err(error) => error,
+            };
+            if admitted.is_none() && error.downcast_ref::<std::io::Error>().is_none() {
+                tracing::error!("a finding is left out of the ledger: {error:#}");
+                admitted = Some(findings.iter().map(|one| admissible(one, time, cause)).collect::<Vec<_>>());
+                continue;
             }
+            let reason = format!("the ledger cannot be written, nothing is judged until it can: {error:#}");
+            tracing::error!("{reason}");
+            self.status.set(Trouble::Ledger, reason);
+            self.wait()?;
         }
+        if self.status.clear(Trouble::Ledger) {
+            tracing::info!("the ledger takes findings again");
+        }
+        self.meters.findings.increment(findings.len() as u64);
         self.publish();
         Ok(())
     }
@@ -299,9 +305,7 @@ impl Fold {
             analyzer.checkpoint(&mut transaction.state(&slot.id)?)?;
         }
         self.core.checkpoint(&mut transaction.state(ENGINE)?)?;
-        crash::point("checkpoint.written");
         transaction.commit(position)?;
-        crash::point("checkpoint.committed");
         self.position = Some(position);
         self.checkpoint_at = Some(self.core.now);
         self.not_before = Some(Instant::now() + began.elapsed() * CHECKPOINT_SHARE);

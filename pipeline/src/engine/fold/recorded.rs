@@ -5,12 +5,17 @@
 
 use std::io;
 
+use super::core::notice;
+use crate::clock::Timestamp;
 use crate::entry::Offset;
 use crate::finding::Finding;
-use crate::ledger::{LedgerEntries, LedgerEntry, LedgerItem};
+use crate::ledger::{LedgerEntries, LedgerEntry, LedgerItem, body};
+
+/// A finding is some kilobytes; one beyond this is a mistake of its analyzer.
+const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// A reader of the ledger from the checkpoint to the head it had at the start.
-pub(super) struct Recorded {
+pub(in crate::engine) struct Recorded {
     entries: LedgerEntries,
     through: u64,
     next: Option<Expected>,
@@ -18,7 +23,7 @@ pub(super) struct Recorded {
     /// Gap notices that the ledger does not have and that would be lost in between.
     pub(super) unrecorded: Vec<Finding>,
     /// In words, since somebody last took them.
-    pub(super) mismatches: Vec<String>,
+    pub(in crate::engine) mismatches: Vec<String>,
 }
 
 enum Expected {
@@ -29,7 +34,7 @@ enum Expected {
 
 impl Recorded {
     /// Expects `entries`, of which the last has the sequence `through`.
-    pub(super) fn new(entries: LedgerEntries, through: u64) -> Recorded {
+    pub(in crate::engine) fn new(entries: LedgerEntries, through: u64) -> Recorded {
         Recorded {
             entries,
             through,
@@ -41,7 +46,7 @@ impl Recorded {
     }
 
     /// Part of the journal is lost: differences are to be expected from here on.
-    pub(super) fn expect_differences(&mut self) {
+    pub(in crate::engine) fn expect_differences(&mut self) {
         self.is_lenient = true;
     }
 
@@ -51,7 +56,7 @@ impl Recorded {
     }
 
     /// The sequence and cause of the next one expected, for a message.
-    pub(super) fn left(&mut self) -> io::Result<Option<String>> {
+    pub(in crate::engine) fn left(&mut self) -> io::Result<Option<String>> {
         Ok(self.peek()?.map(|expected| match expected {
             Expected::Entry(entry) => {
                 format!("{} at sequence {} of entry {}", entry.kind, entry.sequence, entry.cause.0)
@@ -77,7 +82,7 @@ impl Recorded {
         Ok(self.next.as_ref())
     }
 
-    fn differ(&mut self, text: String) {
+    pub(in crate::engine) fn differ(&mut self, text: String) {
         if !self.is_lenient {
             self.mismatches.push(text);
         }
@@ -85,7 +90,12 @@ impl Recorded {
 
     /// Compares the findings of the entry at `cause` and says how many of them, from the first, are dealt with; the rest the
     /// ledger does not have yet.
-    pub(super) fn pass(&mut self, findings: &[Finding], cause: Offset) -> io::Result<usize> {
+    pub(in crate::engine) fn pass(
+        &mut self,
+        findings: &[Finding],
+        time: Timestamp,
+        cause: Offset,
+    ) -> io::Result<usize> {
         for (at, finding) in findings.iter().enumerate() {
             match self.peek()? {
                 None => return Ok(at),
@@ -96,7 +106,7 @@ impl Recorded {
                     self.differ(text);
                 }
                 Some(Expected::Entry(entry)) => {
-                    if entry.cause != cause || !is_same(entry, finding) {
+                    if entry.cause != cause || !is_same(entry, finding, time) {
                         let text = format!(
                             "entry {} gives {}, the ledger has another {} at sequence {}",
                             cause.0,
@@ -141,6 +151,19 @@ impl Recorded {
 }
 
 /// Byte for byte, in the form that the hash covers.
-fn is_same(entry: &LedgerEntry, finding: &Finding) -> bool {
-    entry.kind == finding.kind() && serde_jcs::to_string(finding).is_ok_and(|body| body == entry.body)
+fn is_same(entry: &LedgerEntry, finding: &Finding, time: Timestamp) -> bool {
+    let admitted = admissible(finding, time, entry.cause);
+    body(&admitted, time, entry.cause).is_ok_and(|body| body == entry.body)
+}
+
+/// The finding, or a notice in its place when the ledger can never take it: it holds a number that is not finite, or is
+/// enormous.
+pub(super) fn admissible(finding: &Finding, time: Timestamp, cause: Offset) -> Finding {
+    let reason = match body(finding, time, cause) {
+        Ok(body) if body.len() <= MAX_BODY_BYTES => return finding.clone(),
+        Ok(body) => format!("it has {} bytes", body.len()),
+        Err(error) => format!("{error:#}"),
+    };
+    let message = format!("a {} of journal entry {} was left out: {reason}", finding.kind(), cause.0);
+    notice("finding_refused", time, message)
 }

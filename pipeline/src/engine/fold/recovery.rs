@@ -156,9 +156,10 @@ impl Fold {
             let Some(item) = entries.next() else { break };
             match item.map_err(|error| Halt::Failed(error.into()))? {
                 JournalItem::Gap { from, to } => {
-                    tracing::error!(from = from.0, to = to.0, "journal entries cannot be read");
                     self.core.miss(from, to);
-                    if let Some(recorded) = &mut self.recorded {
+                    if from < to
+                        && let Some(recorded) = &mut self.recorded
+                    {
                         recorded.expect_differences();
                     }
                 }
