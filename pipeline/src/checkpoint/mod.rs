@@ -14,12 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use metrics::counter;
-use redb::{ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
+use redb::{ReadableDatabase as _, Table, TableDefinition};
 
 use crate::crash;
 use crate::entry::Offset;
 use crate::ledger::Head;
 use store::{Store, seal, unseal};
+
+/// Called with key and value.
+pub type Visit<'a> = &'a mut (dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()> + 'a);
 
 /// A key-value view of one analyzer's part of the checkpoint.
 pub trait KeyedState {
@@ -45,11 +48,7 @@ pub trait KeyedState {
     ///
     /// # Errors
     /// The store is damaged, or `visit` failed.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()>;
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> anyhow::Result<()>;
 }
 
 /// How far the fold has come: what a checkpoint is about.
@@ -327,7 +326,7 @@ fn scan(
     table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
     name: &str,
     prefix: &[u8],
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()>,
+    visit: Visit<'_>,
 ) -> anyhow::Result<()> {
     for entry in table.range(prefix..)? {
         let (key, value) = entry?;
@@ -354,11 +353,7 @@ impl KeyedState for State<'_> {
         Ok(())
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> anyhow::Result<()> {
         scan(&self.table, &self.name, prefix, visit)
     }
 }
@@ -382,11 +377,7 @@ impl KeyedState for Saved {
         anyhow::bail!("a state that is being restored cannot be written")
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> anyhow::Result<()> {
         self.table.as_ref().map_or(Ok(()), |table| scan(table, &self.name, prefix, visit))
     }
 }
