@@ -1,13 +1,17 @@
 //! The exporters of homeostat: one file or folder each; [`list`] is the list.
 
 pub mod nats;
+pub mod otlp;
 pub mod postgres;
 
 use homeostat_pipeline::registry::Registration;
 
 /// Every exporter, in the order in which `homeostat components` shows them.
 pub fn list() -> Vec<Registration> {
+    let [otlp, otlphttp] = otlp::registrations();
     vec![
+        otlp,
+        otlphttp,
         Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents"),
         Registration::new::<postgres::Postgres>(
             "postgres",
