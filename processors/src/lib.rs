@@ -1,1 +1,20 @@
-//! placeholder
+//! The processors and analyzers of homeostat: one file or folder each, and this list.
+
+pub mod homeostasis;
+pub mod tag;
+
+use homeostat_pipeline::registry::Registration;
+
+/// Every processor and analyzer there is, in the order of `homeostat components`.
+pub fn list() -> Vec<Registration> {
+    vec![
+        Registration::new::<tag::Tag>(
+            "tag",
+            "finds requirement keys, sea.* attributes and the model's selectors in telemetry, and makes rows of evidence of them",
+        ),
+        Registration::new::<homeostasis::Homeostasis>(
+            "homeostasis",
+            "judges evidence by the homeostasis model: behaviors of spec nodes, deviations from requirements and their lives",
+        ),
+    ]
+}

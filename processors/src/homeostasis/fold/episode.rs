@@ -1,0 +1,308 @@
+//! One fingerprint: the rules' memory, the state of [`decide`], and the deviation as it was last recorded.
+
+use std::collections::BTreeMap;
+
+use homeostat_pipeline::clock::Timestamp;
+use homeostat_pipeline::finding::{Deviation, Level, Severity, Transition};
+use serde::{Deserialize, Serialize};
+
+use super::super::model::{Defaults, Rule, Unknown, WithoutData};
+use super::decide::{Cause, Conditions, Decision, EpisodeState, Firing, Patience, Phase, Reason, decide};
+use super::hold::Hold;
+use super::record::{Scene, record};
+use super::ruled::Judged;
+use super::window::Span;
+
+/// The life of one measure of one subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    state: EpisodeState,
+    /// Rule id → what it remembers.
+    holds: BTreeMap<String, Hold>,
+    /// The end of the latest window that was judged.
+    judged_through: Timestamp,
+    /// The end of the latest window whose conditions were known.
+    known_through: Timestamp,
+    /// The most adverse value since it opened.
+    pub(super) worst: Option<f64>,
+    /// The worst severity since it opened.
+    pub(super) worst_severity: Severity,
+    /// The worst threshold passed since it opened: 0 none … 3 critical.
+    rank: u8,
+    /// Whether the model counts silence as a violation, so that silence has to be watched for.
+    awaits_data: bool,
+    /// As last recorded; of the episode before while a new one has not opened.
+    pub(super) deviation: Option<Box<Deviation>>,
+}
+
+impl Default for Episode {
+    fn default() -> Episode {
+        Episode {
+            state: EpisodeState::default(),
+            holds: BTreeMap::new(),
+            judged_through: Timestamp::from_nanos(i64::MIN),
+            known_through: Timestamp::from_nanos(i64::MIN),
+            worst: None,
+            worst_severity: Severity::Low,
+            rank: 0,
+            awaits_data: false,
+            deviation: None,
+        }
+    }
+}
+
+/// A rule and whether it fires now.
+struct Outcome<'a> {
+    rule: &'a Rule,
+    is_violated: bool,
+    fires: bool,
+}
+
+impl Episode {
+    /// Whether a deviation is open or recovering.
+    pub fn is_live(&self) -> bool {
+        match self.state.phase {
+            Phase::Open | Phase::Recovering => true,
+            Phase::Quiet | Phase::Resolved => false,
+        }
+    }
+
+    /// Whether it holds more than the panes could tell again.
+    pub fn is_kept(&self) -> bool {
+        self.deviation.is_some() || self.awaits_data
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.state.phase
+    }
+
+    /// The end of the latest window that was judged.
+    pub fn judged_through(&self) -> Timestamp {
+        self.judged_through
+    }
+
+    /// The end of the latest window whose conditions were known.
+    pub fn known_through(&self) -> Timestamp {
+        self.known_through
+    }
+
+    /// Judges one window. `verdicts` are those of `scene.judged.rules`, in their order.
+    pub fn judge(&mut self, verdicts: &[Option<bool>], scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
+        let span = scene.span;
+        let is_correction = span.end <= self.judged_through;
+        self.judged_through = self.judged_through.max(span.end);
+        self.awaits_data = scene.defaults.no_data.becomes == WithoutData::Breach;
+        let Some(violated) = counted(verdicts, scene.defaults) else { return };
+        self.known_through = self.known_through.max(span.end);
+        let cause = if is_correction { Cause::Correction } else { Cause::Window };
+        self.advance(&violated, cause, scene, out);
+    }
+
+    /// The model counts silence as a violation: every rule is violated from the last known window until now.
+    pub fn breach_by_silence(&mut self, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
+        scene.span = Span { start: self.known_through, end: scene.at };
+        self.judged_through = self.judged_through.max(scene.at);
+        let all = vec![true; scene.judged.rules.len()];
+        self.advance(&all, Cause::Window, scene, out);
+    }
+
+    fn advance(&mut self, violated: &[bool], cause: Cause, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
+        let outcomes = self.observe(violated, cause, scene.judged, scene.span);
+        let patience = Patience {
+            keep_firing_for: scene.defaults.keep_firing_for,
+            verify_for: scene.defaults.verify_for,
+        };
+        let rank = scene.reading.value.map_or(0, |value| rank_of(scene.judged, value));
+        let is_violated = outcomes.iter().any(|outcome| outcome.is_violated);
+        let at = scene.at.max(self.deviation.as_ref().map_or(scene.at, |known| known.at));
+        // Recovering, resolved and verified may fall on one instant when nothing is to be waited for.
+        for _ in 0..3 {
+            let seen = Conditions {
+                cause,
+                firing: self.firing(&outcomes, at),
+                is_violated,
+                is_inside_target: is_inside_target(scene.judged, scene.reading.value, is_violated),
+                passes_level: rank > self.rank && rank >= 2,
+            };
+            let decision = decide(&self.state, &seen, at, &patience);
+            let before = self.state.phase;
+            self.state = self.state.after(&decision, &seen, at);
+            let Some(transition) = decision.transition else { break };
+            self.note(before, transition, &seen, scene, rank);
+            self.tell(transition, &outcomes, at);
+            scene.rule = worst_of(&outcomes).map(|outcome| outcome.rule);
+            scene.started_at = self.started_at(&outcomes, scene.span);
+            scene.at = at;
+            self.write(transition, decision.reason, before == Phase::Quiet, scene, out);
+        }
+        self.follow_worst(scene);
+    }
+
+    fn observe<'a>(
+        &mut self,
+        violated: &[bool],
+        cause: Cause,
+        judged: &'a Judged,
+        span: Span,
+    ) -> Vec<Outcome<'a>> {
+        let pairs = judged.rules.iter().zip(violated);
+        pairs
+            .map(|(rule, is_violated)| {
+                let hold = self.holds.entry(rule.id.clone()).or_default();
+                let window = (span.start, span.end);
+                let fires = hold.observe(*is_violated, window, rule.holds_for, cause == Cause::Correction);
+                Outcome { rule, is_violated: *is_violated, fires }
+            })
+            .collect()
+    }
+
+    fn firing(&self, outcomes: &[Outcome<'_>], at: Timestamp) -> Option<Firing> {
+        let firing = || outcomes.iter().filter(|outcome| outcome.fires).map(|outcome| outcome.rule);
+        let severity = firing().map(|rule| rule.severity).max()?;
+        let is_cooling = firing()
+            .all(|rule| self.holds.get(&rule.id).is_some_and(|hold| hold.is_cooling(at, rule.cooldown)));
+        Some(Firing { severity, is_cooling })
+    }
+
+    /// What the episode remembers of the worst it saw.
+    fn note(
+        &mut self,
+        before: Phase,
+        transition: Transition,
+        seen: &Conditions,
+        scene: &Scene<'_>,
+        rank: u8,
+    ) {
+        if before == Phase::Quiet && self.state.phase == Phase::Open {
+            self.worst = None;
+            self.worst_severity = Severity::Low;
+            self.rank = 0;
+        }
+        if let Some(firing) = seen.firing {
+            self.worst_severity = self.worst_severity.max(firing.severity);
+            self.rank = self.rank.max(rank);
+        }
+        match transition {
+            Transition::Resolved | Transition::Verified | Transition::Expired => {
+                self.holds.values_mut().for_each(Hold::rest);
+            }
+            Transition::Detected
+            | Transition::Updated
+            | Transition::Suppressed
+            | Transition::Acknowledged
+            | Transition::Recovering => self.follow_worst(scene),
+        }
+    }
+
+    fn follow_worst(&mut self, scene: &Scene<'_>) {
+        let Some(value) = scene.reading.value.filter(|_| self.is_live()) else { return };
+        if self.worst.is_none_or(|worst| scene.judged.expected.direction.is_worse(value, worst)) {
+            self.worst = Some(value);
+        }
+    }
+
+    fn tell(&mut self, transition: Transition, outcomes: &[Outcome<'_>], at: Timestamp) {
+        if !matches!(transition, Transition::Detected | Transition::Updated) {
+            return;
+        }
+        for outcome in outcomes.iter().filter(|outcome| outcome.fires) {
+            if let Some(hold) = self.holds.get_mut(&outcome.rule.id) {
+                hold.tell(at);
+            }
+        }
+    }
+
+    /// Start of the first violating window of the rules that fire.
+    fn started_at(&self, outcomes: &[Outcome<'_>], span: Span) -> Timestamp {
+        let firing = outcomes.iter().filter(|outcome| outcome.fires);
+        let since = firing.filter_map(|outcome| self.holds.get(&outcome.rule.id)?.since());
+        since.chain([span.start]).min().unwrap_or(span.start)
+    }
+
+    /// Forgets rules that the model does not hold any more.
+    pub fn keep_rules(&mut self, rules: &[Rule]) {
+        self.holds.retain(|id, _| rules.iter().any(|rule| rule.id == *id));
+    }
+
+    /// Ends a live episode for want of data or of rules.
+    pub fn end(&mut self, cause: Cause, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
+        let seen = Conditions {
+            cause,
+            firing: None,
+            is_violated: false,
+            is_inside_target: false,
+            passes_level: false,
+        };
+        let patience = Patience {
+            keep_firing_for: scene.defaults.keep_firing_for,
+            verify_for: scene.defaults.verify_for,
+        };
+        let decision: Decision = decide(&self.state, &seen, scene.at, &patience);
+        self.state = self.state.after(&decision, &seen, scene.at);
+        if let Some(transition) = decision.transition {
+            self.holds.values_mut().for_each(Hold::rest);
+            self.write(transition, decision.reason, false, scene, out);
+        }
+    }
+
+    fn write(
+        &mut self,
+        transition: Transition,
+        reason: Reason,
+        is_new: bool,
+        scene: &mut Scene<'_>,
+        out: &mut Vec<Deviation>,
+    ) {
+        let status = self.state.status(transition);
+        let severity = match transition {
+            Transition::Resolved | Transition::Verified | Transition::Expired => self.worst_severity,
+            Transition::Detected
+            | Transition::Updated
+            | Transition::Suppressed
+            | Transition::Acknowledged
+            | Transition::Recovering => self.state.severity,
+        };
+        if let Some(deviation) = record(self, scene, transition, status, severity, reason, is_new) {
+            out.push(deviation.clone());
+            self.deviation = Some(Box::new(deviation));
+        }
+    }
+}
+
+/// What the rules' verdicts count as; none when the window counts as no data.
+fn counted(verdicts: &[Option<bool>], defaults: &Defaults) -> Option<Vec<bool>> {
+    let unknown = match defaults.unknown_is {
+        Unknown::Ok => false,
+        Unknown::Breach => true,
+        Unknown::NoData if verdicts.iter().all(Option::is_none) => return None,
+        Unknown::NoData => false,
+    };
+    Some(verdicts.iter().map(|verdict| verdict.unwrap_or(unknown)).collect())
+}
+
+/// The worst rule that fires; of equals the first in the model.
+fn worst_of<'a, 'o>(outcomes: &'o [Outcome<'a>]) -> Option<&'o Outcome<'a>> {
+    let firing = outcomes.iter().filter(|outcome| outcome.fires);
+    firing.reduce(|worst, next| if next.rule.severity > worst.rule.severity { next } else { worst })
+}
+
+fn is_inside_target(judged: &Judged, value: Option<f64>, is_violated: bool) -> bool {
+    match (value, judged.expected.thresholds.target) {
+        _ if is_violated => false,
+        (None, _) => false,
+        (Some(value), Some(target)) => !judged.expected.direction.is_worse(value, target),
+        (Some(_), None) => true,
+    }
+}
+
+/// The worst threshold that a value is beyond: 1 target, 2 warning, 3 critical.
+fn rank_of(judged: &Judged, value: f64) -> u8 {
+    [(Level::Critical, 3), (Level::Warning, 2), (Level::Target, 1)]
+        .into_iter()
+        .find(|(level, _)| {
+            let limit = judged.expected.thresholds.get(*level);
+            limit.is_some_and(|limit| judged.expected.direction.is_worse(value, limit))
+        })
+        .map_or(0, |(_, rank)| rank)
+}

@@ -1,0 +1,107 @@
+//! A new model: it holds from its entry on. Episodes stay where their rules stay, whatever becomes of windows and numbers.
+
+use homeostat_pipeline::entry::Epoch;
+use homeostat_pipeline::finding::{Deviation, Finding, ModelChanged};
+use homeostat_pipeline::settings::Problem;
+
+use super::super::model::Model;
+use super::decide::Cause;
+use super::record::Scene;
+use super::ruled::{Judged, Reading, Ruled};
+use super::subject::Identity;
+use super::window::Span;
+use super::{Fold, FoldSettings};
+
+/// The model that an epoch carries.
+///
+/// # Errors
+/// Its text is no model: another version of homeostat wrote it.
+pub fn read(settings: &FoldSettings, epoch: &Epoch) -> Result<Ruled, Vec<Problem>> {
+    let node = (settings.parse)(&settings.id, &epoch.content).map_err(|problem| vec![problem])?;
+    Model::read(&node, &epoch.hash).map(|(model, _)| Ruled::new(model))
+}
+
+/// The rules that judge `measure` of a subject, if the model has any.
+pub fn judged_of<'a>(ruled: &'a Ruled, identity: &Identity, measure: &str) -> Option<&'a Judged> {
+    match identity {
+        Identity::Requirement { req, labels } => ruled
+            .group(req, labels.keys())?
+            .measures
+            .iter()
+            .find(|judged| judged.expected.measure.name == measure),
+        Identity::Node { .. } => None,
+    }
+}
+
+impl Fold {
+    pub(super) fn change_model(&mut self, epoch: &Epoch, out: &mut Vec<Finding>) {
+        if self.epoch.as_ref().is_some_and(|known| known.hash == epoch.hash) {
+            return;
+        }
+        let ruled = match read(&self.settings, epoch) {
+            Ok(ruled) => ruled,
+            Err(problems) => {
+                let first = problems.iter().find(|problem| !problem.is_warning);
+                let reason = first.map_or_else(String::new, ToString::to_string);
+                tracing::error!(%reason, "the journalled model cannot be read; the one before holds on");
+                out.push(self.notice("model_unreadable", reason));
+                return;
+            }
+        };
+        out.push(Finding::Model(ModelChanged {
+            model_hash: epoch.hash.clone(),
+            version: ruled.model.version.clone(),
+            at: self.now,
+            previous_hash: self.epoch.as_ref().map(|known| known.hash.clone()),
+            requirements: ruled.model.summary(),
+        }));
+        let before = self.ruled.replace(ruled);
+        self.epoch = Some(epoch.clone());
+        self.epoch_is_touched = true;
+        self.subjects.is_overflowed = false;
+        self.overflow_told = false;
+        if let Some(before) = before {
+            self.end_without_rules(&before, out);
+        }
+    }
+
+    /// Expires live episodes that no rule judges any more, and forgets the others.
+    fn end_without_rules(&mut self, before: &Ruled, out: &mut Vec<Finding>) {
+        let mut ended: Vec<Deviation> = Vec::new();
+        for number in self.subjects.watched() {
+            let (Some(ruled), Some(subject)) = (&self.ruled, self.subjects.get_mut(number)) else { continue };
+            let identity = subject.identity.clone();
+            let Identity::Requirement { req, labels } = &identity else { continue };
+            subject.episodes.retain(|measure, episode| {
+                if let Some(judged) = judged_of(ruled, &identity, measure) {
+                    episode.keep_rules(&judged.rules);
+                    return true;
+                }
+                if let (Some(judged), Some(requirement)) =
+                    (judged_of(before, &identity, measure), before.model.requirements.get(req))
+                {
+                    let mut scene = Scene {
+                        at: self.now,
+                        span: Span { start: self.now, end: self.now },
+                        tenant: &self.settings.tenant,
+                        model_hash: &before.model.hash,
+                        defaults: &before.model.defaults,
+                        requirement,
+                        judged,
+                        reading: &Reading::default(),
+                        provenance: None,
+                        labels,
+                        rule: None,
+                        started_at: self.now,
+                        days: &mut self.days,
+                    };
+                    episode.end(Cause::RuleGone, &mut scene, &mut ended);
+                }
+                false
+            });
+            self.subjects.settle(number);
+        }
+        ended.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
+        out.extend(ended.into_iter().map(|deviation| Finding::Deviation(Box::new(deviation))));
+    }
+}

@@ -1,0 +1,187 @@
+//! The fold: entries in, findings out, and nothing else comes in. The same entries give the same findings, byte for byte, wherever
+//! a checkpoint falls between them: no clock is read, no hash map is walked, and what depends on the order of rows is not kept.
+//!
+//! Rows go into panes ([`rows`]); ticks close windows, whose panes are read and judged by the rules of the model ([`judge`]); an
+//! [`episode::Episode`] takes the verdicts and decides ([`decide`]) what becomes of its deviation ([`record`]).
+
+mod behavior;
+mod decide;
+mod episode;
+mod epoch;
+mod hold;
+mod ids;
+mod judge;
+mod keep;
+mod pane;
+mod record;
+mod rows;
+mod ruled;
+mod subject;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use homeostat_pipeline::checkpoint::KeyedState;
+use homeostat_pipeline::clock::Timestamp;
+use homeostat_pipeline::contract::Analyzer;
+use homeostat_pipeline::entry::{Entry, Epoch, Event, EvidenceEvent};
+use homeostat_pipeline::evidence::columns::Columns;
+use homeostat_pipeline::finding::{Finding, Notice};
+use homeostat_pipeline::settings::ParseYaml;
+use metrics::{counter, gauge};
+
+use ids::Days;
+use rows::{ORDINARY_UNIT, Tally, Target};
+use ruled::{Ruled, Slot};
+use subject::Subjects;
+use window::{Span, Windows};
+
+pub use decide::{Cause, Conditions, Decision, EpisodeState, Firing, Patience, Phase, Reason, decide};
+
+/// What the fold is told when it is opened; the model it learns from the journal.
+#[derive(Clone, Debug)]
+pub struct FoldSettings {
+    /// The component id, by which its epochs name it.
+    pub id: String,
+    /// Part of every fingerprint; empty by default.
+    pub tenant: String,
+    /// At most this many subjects.
+    pub subjects_max: usize,
+    /// The YAML door.
+    pub parse: ParseYaml,
+}
+
+/// The homeostasis analyzer.
+#[derive(Debug)]
+pub struct Fold {
+    settings: FoldSettings,
+    /// The epoch that holds, and its model; none before the first.
+    epoch: Option<Epoch>,
+    ruled: Option<Ruled>,
+    /// The latest entry's time.
+    now: Timestamp,
+    slots: Vec<Slot>,
+    subjects: Subjects,
+    windows: Windows,
+    days: Days,
+    /// Whether the overflow of subjects was told under the model that holds.
+    overflow_told: bool,
+    /// Windows and panes that the next checkpoint removes.
+    gone: Vec<(Span, Option<u64>)>,
+    epoch_is_touched: bool,
+}
+
+impl Fold {
+    /// A fold that has seen nothing.
+    pub fn new(settings: FoldSettings) -> Fold {
+        Fold {
+            settings,
+            epoch: None,
+            ruled: None,
+            now: Timestamp::ZERO,
+            slots: vec![Slot { measure: String::new(), unit: ORDINARY_UNIT.to_owned() }],
+            subjects: Subjects::default(),
+            windows: Windows::new(),
+            days: Days::default(),
+            overflow_told: false,
+            gone: Vec::new(),
+            epoch_is_touched: false,
+        }
+    }
+
+    fn evidence(&mut self, event: &EvidenceEvent, out: &mut Vec<Finding>) {
+        let columns = match Columns::new(&event.batch) {
+            Ok(columns) => columns,
+            Err(error) => {
+                tracing::error!(%error, "evidence cannot be folded");
+                out.push(self.notice("evidence_unreadable", error.to_string()));
+                return;
+            }
+        };
+        let Some(ruled) = &self.ruled else {
+            counter!("homeostat_fold_rows_dropped_total", "reason" => "no_model")
+                .increment(columns.len() as u64);
+            return;
+        };
+        let mut tally = Tally::default();
+        let mut target = Target {
+            ruled,
+            subjects: &mut self.subjects,
+            windows: &mut self.windows,
+            slots: &mut self.slots,
+            subjects_max: self.settings.subjects_max,
+            now: self.now,
+        };
+        rows::fold(&mut target, &columns, &mut tally);
+        count(&tally);
+        if self.subjects.is_overflowed && !self.overflow_told {
+            self.overflow_told = true;
+            let max = self.settings.subjects_max;
+            out.push(self.notice(
+                "subjects_overflow",
+                format!("there are more than {max} subjects: the labels of further ones become `other` (raise `subjects_max`, or group by fewer labels)"),
+            ));
+        }
+    }
+
+    fn tick(&mut self, out: &mut Vec<Finding>) {
+        self.judge_due(out);
+        self.judge_silence(out);
+        self.drop_expired();
+    }
+
+    /// Forgets windows that nothing can correct any more, and the subjects that only they knew.
+    fn drop_expired(&mut self) {
+        let Some(ruled) = &self.ruled else { return };
+        let window = &ruled.model.defaults.window;
+        let kept_for = window.allowed_lateness + window.correction;
+        for (span, window) in window::expired(&mut self.windows, self.now, kept_for) {
+            for (subject, pane) in window.panes() {
+                self.subjects.release(*subject);
+                if pane.is_stored {
+                    self.gone.push((span, Some(*subject)));
+                }
+            }
+            if window.is_stored {
+                self.gone.push((span, None));
+            }
+        }
+    }
+
+    fn notice(&self, kind: &str, message: String) -> Finding {
+        Finding::Notice(Notice { kind: kind.to_owned(), at: self.now, message })
+    }
+}
+
+fn count(tally: &Tally) {
+    counter!("homeostat_fold_rows_total").increment(tally.folded);
+    for (reason, rows) in
+        [("late", tally.late), ("ahead", tally.ahead), ("subjects_overflow", tally.overflowed)]
+    {
+        if rows > 0 {
+            counter!("homeostat_fold_rows_dropped_total", "reason" => reason).increment(rows);
+        }
+    }
+}
+
+impl Analyzer for Fold {
+    fn apply(&mut self, entry: &Entry, out: &mut Vec<Finding>) {
+        self.now = self.now.max(entry.time);
+        match &entry.event {
+            Event::Evidence(event) => self.evidence(event, out),
+            Event::Tick => self.tick(out),
+            Event::Epoch(epoch) if epoch.component == self.settings.id => self.change_model(epoch, out),
+            // Alerts and decisions about deviations come with later work; what is skipped was never applied.
+            Event::Epoch(_) | Event::Alerts(_) | Event::Decision(_) | Event::Skip { .. } => {}
+        }
+        gauge!("homeostat_subjects").set(self.subjects.len() as f64);
+    }
+
+    fn checkpoint(&mut self, state: &mut dyn KeyedState) -> anyhow::Result<()> {
+        self.write(state)
+    }
+
+    fn restore(&mut self, state: &dyn KeyedState) -> anyhow::Result<()> {
+        self.read(state)
+    }
+}

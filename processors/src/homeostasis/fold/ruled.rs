@@ -1,0 +1,249 @@
+//! The model as the fold needs it: per requirement the groups of labels that its rules judge by, and per group its measures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::model::{Direction, Expectation, Model, Requirement, Rule, Statistic};
+use super::super::sketch;
+use super::super::units::Unit;
+use super::pane::{Dist, EXEMPLARS_MAX, Exemplars, Pane, TraceId};
+
+/// A model and what is derived from it.
+#[derive(Debug)]
+pub struct Ruled {
+    /// The model.
+    pub model: Model,
+    /// Requirement key → its groups; only requirements with rules.
+    pub groups: BTreeMap<String, Vec<Group>>,
+}
+
+/// The rules of one requirement that group by the same labels: they share subjects.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Label names, sorted.
+    pub labels: Vec<String>,
+    /// By name.
+    pub measures: Vec<Judged>,
+}
+
+/// A measure and the rules on it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Unit, direction, thresholds, baseline.
+    pub expected: Expectation,
+    /// In the order written; never empty.
+    pub rules: Vec<Rule>,
+}
+
+/// What one slot of a pane holds: the rows of this `measure` column (empty: ordinary observations) with values in this unit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    /// The row's `measure`; empty for ordinary observations.
+    pub measure: String,
+    /// The row's `unit`; empty when it says none.
+    pub unit: String,
+}
+
+impl Ruled {
+    /// Derives what the fold needs.
+    pub fn new(model: Model) -> Ruled {
+        let groups = model
+            .requirements
+            .iter()
+            .filter(|(_, requirement)| !requirement.rules.is_empty())
+            .map(|(key, requirement)| (key.clone(), groups_of(requirement)))
+            .collect();
+        Ruled { model, groups }
+    }
+
+    /// The group of a requirement that judges by exactly these labels.
+    pub fn group<'a>(&self, req: &str, labels: impl Iterator<Item = &'a String> + Clone) -> Option<&Group> {
+        self.groups.get(req)?.iter().find(|group| group.labels.iter().eq(labels.clone()))
+    }
+
+    /// The longest time for which an ended episode can still matter.
+    pub fn memory(&self) -> Duration {
+        let rules = self.model.requirements.values().flat_map(|requirement| &requirement.rules);
+        let cooldown = rules.map(|rule| rule.cooldown).max().unwrap_or_default();
+        cooldown.max(self.model.defaults.verify_for).max(Duration::from_secs(86_400))
+    }
+}
+
+fn groups_of(requirement: &Requirement) -> Vec<Group> {
+    let labels: BTreeSet<&Vec<String>> = requirement.rules.iter().map(|rule| &rule.group_by).collect();
+    let group = |labels: &Vec<String>| {
+        let judged = requirement.expectations.iter().filter_map(|(name, expected)| {
+            let rules: Vec<Rule> =
+                requirement.rules_of(name).filter(|rule| rule.group_by == *labels).cloned().collect();
+            (!rules.is_empty()).then(|| Judged { expected: expected.clone(), rules })
+        });
+        Group { labels: labels.clone(), measures: judged.collect() }
+    };
+    labels.into_iter().map(group).collect()
+}
+
+impl Group {
+    /// Whether any of its measures reads rows with this `measure` column.
+    pub fn takes(&self, measure: &str) -> bool {
+        self.measures.iter().any(|judged| judged.takes(measure))
+    }
+
+    /// Whether the lowest values of such rows are the ones to look at.
+    pub fn wants_low(&self, measure: &str) -> bool {
+        self.measures.iter().any(|judged| {
+            judged.takes(measure)
+                && !judged.expected.measure.statistic.is_counted()
+                && judged.expected.direction == Direction::HigherIsBetter
+        })
+    }
+}
+
+/// What a measure came to in one window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// In the expectation's unit; none when it is unknown.
+    pub value: Option<f64>,
+    /// Observations that it rests on.
+    pub samples: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Traces to look at, the most adverse first.
+    pub traces: Vec<TraceId>,
+}
+
+impl Judged {
+    fn takes(&self, measure: &str) -> bool {
+        if measure.is_empty() {
+            self.expected.measure.takes_spans || self.expected.measure.statistic.is_counted()
+        } else {
+            self.expected.measure.field_unit(measure).is_some()
+        }
+    }
+
+    /// The unit in which the values of a slot come; none when the slot does not feed this measure.
+    fn unit_of(&self, slot: &Slot) -> Option<Unit> {
+        if !self.takes(&slot.measure) {
+            return None;
+        }
+        if self.expected.measure.statistic.is_counted() {
+            return Some(self.expected.unit);
+        }
+        let by_name = self.expected.measure.field_unit(&slot.measure).flatten();
+        let unit = match slot.unit.as_str() {
+            "" => by_name.unwrap_or(self.expected.unit),
+            stated => Unit::parse(stated).ok()?,
+        };
+        (unit.dimension() == self.expected.unit.dimension()).then_some(unit)
+    }
+
+    /// Reads the measure from a pane whose window is `size` long.
+    pub fn read(&self, pane: &Pane, slots: &[Slot], size: Duration, min_samples: u64) -> Reading {
+        let parts: Vec<(&Dist, Unit)> = (0_u32..)
+            .zip(slots)
+            .filter_map(|(number, slot)| Some((pane.dist(number)?, self.unit_of(slot)?)))
+            .collect();
+        let is_counted = self.expected.measure.statistic.is_counted();
+        let errors = parts.iter().map(|(dist, _)| dist.errors).sum();
+        let samples: u64 =
+            parts.iter().map(|(dist, _)| if is_counted { dist.count } else { dist.sketch.count() }).sum();
+        let needed = if needs_samples(self.expected.measure.statistic) { min_samples } else { 0 };
+        let value = if samples == 0 || samples < needed { None } else { self.value(&parts, size) };
+        let value = value.filter(|value| value.is_finite());
+        Reading { value, samples, errors, traces: self.traces(&parts) }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts of a window are far below 2^53")]
+    fn value(&self, parts: &[(&Dist, Unit)], size: Duration) -> Option<f64> {
+        let total = |of: fn(&Dist) -> u64| parts.iter().map(|(dist, _)| of(dist)).sum::<u64>() as f64;
+        let count = || total(|dist| dist.count);
+        let unit = self.expected.unit;
+        let each = |of: fn(&Dist) -> f64| {
+            let values = parts.iter().filter(|(dist, _)| dist.sketch.count() > 0);
+            values.filter_map(move |(dist, from)| from.convert(of(dist), unit))
+        };
+        match self.expected.measure.statistic {
+            Statistic::Quantile(quantile) => quantile_of(parts, quantile, unit),
+            Statistic::Mean => Some(each(Dist::sum).sum::<f64>() / total(|dist| dist.sketch.count())),
+            Statistic::Min => each(|dist| dist.min).reduce(f64::min),
+            Statistic::Max => each(|dist| dist.max).reduce(f64::max),
+            Statistic::Sum => Some(each(Dist::sum).sum()),
+            Statistic::ErrorRate => Unit::RATIO.convert(total(|dist| dist.errors) / count(), unit),
+            Statistic::SuccessRate => {
+                Unit::RATIO.convert((count() - total(|dist| dist.errors)) / count(), unit)
+            }
+            Statistic::Rate => Unit::PER_SECOND.convert(count() / size.as_secs_f64(), unit),
+            Statistic::Count => Some(count()),
+            Statistic::ErrorCount => Some(total(|dist| dist.errors)),
+        }
+    }
+
+    fn traces(&self, parts: &[(&Dist, Unit)]) -> Vec<TraceId> {
+        let is_counted = self.expected.measure.statistic.is_counted();
+        let best = |of: fn(&Dist) -> &Exemplars| {
+            let mut ranked: Vec<(f64, TraceId)> = parts
+                .iter()
+                .flat_map(|(dist, from)| {
+                    let to = if is_counted { *from } else { self.expected.unit };
+                    of(dist)
+                        .traces()
+                        .map(move |(rank, trace)| (from.convert(rank, to).unwrap_or(rank), trace))
+                })
+                .collect();
+            ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
+            ranked.into_iter().map(|(_, trace)| trace).collect::<Vec<_>>()
+        };
+        let mut traces = match (is_counted, self.expected.direction) {
+            (true, _) => best(|dist| &dist.failed),
+            (false, Direction::LowerIsBetter) => best(|dist| &dist.high),
+            (false, Direction::HigherIsBetter) => best(|dist| &dist.low),
+        };
+        if traces.is_empty() {
+            traces = best(|dist| &dist.high);
+        }
+        let mut seen = BTreeSet::new();
+        traces.retain(|trace| seen.insert(*trace));
+        traces.truncate(EXEMPLARS_MAX);
+        traces
+    }
+}
+
+/// Few observations make a share or a quantile unknown; a count or an extreme is what it is.
+const fn needs_samples(statistic: Statistic) -> bool {
+    match statistic {
+        Statistic::Quantile(_) | Statistic::Mean | Statistic::ErrorRate | Statistic::SuccessRate => true,
+        Statistic::Min
+        | Statistic::Max
+        | Statistic::Sum
+        | Statistic::Rate
+        | Statistic::Count
+        | Statistic::ErrorCount => false,
+    }
+}
+
+/// The quantile over slots whose units differ; with one slot that of its sketch, never beyond what was seen.
+fn quantile_of(parts: &[(&Dist, Unit)], quantile: f64, unit: Unit) -> Option<f64> {
+    let mut parts = parts.iter().filter(|(dist, _)| dist.sketch.count() > 0);
+    let (first, from) = parts.next()?;
+    let rest: Vec<_> = parts.collect();
+    if rest.is_empty() {
+        let value = first.sketch.quantile(quantile)?.clamp(first.min, first.max);
+        return from.convert(value, unit);
+    }
+    let mut values = Vec::new();
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    for (dist, from) in std::iter::once(&(*first, *from)).chain(rest) {
+        min = min.min(from.convert(dist.min, unit)?);
+        max = max.max(from.convert(dist.max, unit)?);
+        for (value, count) in dist.sketch.iter() {
+            values.push((from.convert(value, unit)?, count));
+        }
+    }
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let rank = sketch::rank(values.iter().map(|(_, count)| count).sum(), quantile);
+    let mut seen = 0_u128;
+    let found = values.iter().find(|(_, count)| {
+        seen += u128::from(*count);
+        seen >= rank
+    });
+    Some(found?.0.clamp(min, max))
+}

@@ -1,0 +1,260 @@
+//! Subjects: what measures are about (a requirement and its group labels) and what behaviors are about (a spec node). Each has a
+//! number, given in the order of first appearance and never again, by which panes name it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::episode::Episode;
+
+/// What the fold calls a label of the subject that takes what is over the limit.
+const OVERFLOW: &str = "other";
+
+/// Who it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// Judged by the rules of the requirement that group by these labels.
+    Requirement {
+        /// The canonical key.
+        req: String,
+        /// The group labels; a label that the telemetry lacks is empty.
+        labels: BTreeMap<String, String>,
+    },
+    /// Summarised as a behavior.
+    Node {
+        /// `sea:{context}:{flow}`.
+        node: String,
+        /// `sea.context`.
+        context: String,
+        /// `sea.flow`.
+        flow: String,
+    },
+}
+
+impl Identity {
+    /// The requirement; empty for a node.
+    pub fn req(&self) -> &str {
+        match self {
+            Identity::Requirement { req, .. } => req,
+            Identity::Node { .. } => "",
+        }
+    }
+
+    /// The names of the group labels, sorted.
+    pub fn label_names(&self) -> Vec<&str> {
+        match self {
+            Identity::Requirement { labels, .. } => labels.keys().map(String::as_str).collect(),
+            Identity::Node { .. } => Vec::new(),
+        }
+    }
+}
+
+/// One subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Who it is.
+    pub identity: Identity,
+    /// Measure → its episode.
+    pub episodes: BTreeMap<String, Episode>,
+    /// How many panes name it.
+    #[serde(skip)]
+    pub panes: u32,
+    /// Whether it differs from its checkpoint.
+    #[serde(skip)]
+    pub is_touched: bool,
+    /// Whether the checkpoint holds it.
+    #[serde(skip)]
+    pub is_stored: bool,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Subjects {
+    by_identity: BTreeMap<Identity, u64>,
+    all: BTreeMap<u64, Subject>,
+    /// Those with an episode that the passing of time can move.
+    watched: BTreeSet<u64>,
+    /// The next number.
+    pub next: u64,
+    /// Whether the limit was reached under the model that holds.
+    pub is_overflowed: bool,
+    removed: Vec<u64>,
+}
+
+impl Subjects {
+    /// The number of a subject, made when it is new. Past `max` subjects a requirement's labels become `other`, and a node gets
+    /// no number.
+    pub fn intern(&mut self, identity: Identity, max: usize) -> Option<u64> {
+        if let Some(number) = self.by_identity.get(&identity) {
+            return Some(*number);
+        }
+        if self.all.len() < max {
+            return Some(self.insert(identity));
+        }
+        match identity {
+            // Subjects without labels are as many as the model has requirements: they always have room.
+            Identity::Requirement { ref labels, .. } if labels.is_empty() => Some(self.insert(identity)),
+            Identity::Requirement { req, labels } => {
+                self.is_overflowed = true;
+                let labels = labels.into_keys().map(|name| (name, OVERFLOW.to_owned())).collect();
+                let other = Identity::Requirement { req, labels };
+                let known = self.by_identity.get(&other).copied();
+                Some(known.unwrap_or_else(|| self.insert(other)))
+            }
+            Identity::Node { .. } => {
+                self.is_overflowed = true;
+                None
+            }
+        }
+    }
+
+    fn insert(&mut self, identity: Identity) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let subject =
+            Subject { identity, episodes: BTreeMap::new(), panes: 0, is_touched: true, is_stored: false };
+        self.put(number, subject);
+        number
+    }
+
+    /// Takes a subject back from a checkpoint.
+    pub fn put(&mut self, number: u64, subject: Subject) {
+        self.by_identity.insert(subject.identity.clone(), number);
+        self.all.insert(number, subject);
+        self.watch(number);
+    }
+
+    /// The subject of a number.
+    pub fn get(&self, number: u64) -> Option<&Subject> {
+        self.all.get(&number)
+    }
+
+    /// The same, to be changed; it is written with the next checkpoint.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Subject> {
+        let subject = self.all.get_mut(&number)?;
+        subject.is_touched = true;
+        Some(subject)
+    }
+
+    /// A pane names it.
+    pub fn hold(&mut self, number: u64) {
+        if let Some(subject) = self.all.get_mut(&number) {
+            subject.panes += 1;
+        }
+    }
+
+    /// A pane that named it is gone: so is the subject, when it holds no episode.
+    pub fn release(&mut self, number: u64) {
+        let Some(subject) = self.all.get_mut(&number) else { return };
+        subject.panes = subject.panes.saturating_sub(1);
+        if subject.panes == 0 && !self.watched.contains(&number) {
+            self.remove(number);
+        }
+    }
+
+    /// After its episodes changed: whether time can move it from now on.
+    pub fn watch(&mut self, number: u64) {
+        let is_watched =
+            self.all.get(&number).is_some_and(|subject| subject.episodes.values().any(Episode::is_kept));
+        if is_watched {
+            self.watched.insert(number);
+        } else {
+            self.watched.remove(&number);
+        }
+    }
+
+    /// The same, and forgets it when neither pane nor episode needs it.
+    pub fn settle(&mut self, number: u64) {
+        self.watch(number);
+        if !self.watched.contains(&number) && self.all.get(&number).is_some_and(|subject| subject.panes == 0)
+        {
+            self.remove(number);
+        }
+    }
+
+    /// The numbers of those that time can move, ascending.
+    pub fn watched(&self) -> Vec<u64> {
+        self.watched.iter().copied().collect()
+    }
+
+    /// Forgets it.
+    pub fn remove(&mut self, number: u64) {
+        if let Some(subject) = self.all.remove(&number) {
+            self.by_identity.remove(&subject.identity);
+            self.watched.remove(&number);
+            if subject.is_stored {
+                self.removed.push(number);
+            }
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Deviations that are open or recovering.
+    pub fn live(&self) -> usize {
+        let episodes = self.watched.iter().filter_map(|number| self.all.get(number));
+        episodes.flat_map(|subject| subject.episodes.values()).filter(|episode| episode.is_live()).count()
+    }
+
+    /// What changed since the last call: subjects to write, and numbers to remove.
+    pub fn take_touched(&mut self) -> (Vec<(u64, &Subject)>, Vec<u64>) {
+        let removed = std::mem::take(&mut self.removed);
+        let mut touched = Vec::new();
+        for (number, subject) in &mut self.all {
+            if subject.is_touched {
+                subject.is_touched = false;
+                subject.is_stored = true;
+                touched.push((*number, &*subject));
+            }
+        }
+        (touched, removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(req: &str, service: Option<&str>) -> Identity {
+        let labels = service.map(|name| ("service.name".to_owned(), name.to_owned()));
+        Identity::Requirement { req: req.to_owned(), labels: labels.into_iter().collect() }
+    }
+
+    fn node(node: &str) -> Identity {
+        Identity::Node { node: node.to_owned(), context: String::new(), flow: String::new() }
+    }
+
+    #[test]
+    fn past_the_limit_labels_become_other_and_subjects_without_labels_still_have_room() {
+        let mut subjects = Subjects::default();
+        assert_eq!(subjects.intern(of("A", Some("x")), 2), Some(0));
+        assert_eq!(subjects.intern(node("sea:a:B"), 2), Some(1));
+        assert!(!subjects.is_overflowed);
+        assert_eq!(subjects.intern(of("A", Some("y")), 2), Some(2));
+        assert_eq!(subjects.intern(of("A", Some("z")), 2), Some(2), "one for all that is over the limit");
+        assert_eq!(subjects.intern(of("A", Some("x")), 2), Some(0));
+        assert_eq!(subjects.intern(node("sea:a:C"), 2), None);
+        assert_eq!(subjects.intern(of("B", None), 2), Some(3));
+        assert!(subjects.is_overflowed);
+    }
+
+    #[test]
+    fn a_subject_goes_with_its_last_pane_and_its_number_never_comes_again() {
+        let mut subjects = Subjects::default();
+        let number = subjects.intern(node("sea:a:B"), 9).expect("there is room");
+        subjects.hold(number);
+        subjects.hold(number);
+        subjects.release(number);
+        assert_eq!(subjects.len(), 1);
+        subjects.release(number);
+        assert_eq!(subjects.len(), 0);
+        assert_eq!(subjects.intern(node("sea:a:B"), 9), Some(1));
+        assert!(subjects.take_touched().1.is_empty(), "it was never written");
+        subjects.remove(1);
+        assert_eq!(subjects.take_touched().1, [1]);
+    }
+}
