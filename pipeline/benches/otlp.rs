@@ -1,6 +1,5 @@
 //! The OTLP byte path per span of some 450 bytes with ten attributes: the walk, every attribute by borrowed views, and
 //! prost's decoding for comparison. Divide by 1,000 spans; criterion's throughput says elements a second.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 
