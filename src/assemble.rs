@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use futures::FutureExt;
 use homeostat_config::Service;
-use homeostat_pipeline::budget::Budget;
+use homeostat_pipeline::budget::{Budget, default_bytes};
 use homeostat_pipeline::clock::Clock;
 use homeostat_pipeline::contract::{FindingExporter, Processor, Receiver, TelemetryExporter};
 use homeostat_pipeline::engine::{AnalyzerSlot, EngineSettings, Pipeline, Plan};
@@ -55,7 +55,7 @@ pub async fn assemble(
     if service.storage.is_none() {
         tracing::warn!("`service.storage: none`: what was answered OK does not survive the process");
     }
-    let budget = Budget::new(service.memory_bytes.unwrap_or_else(Budget::default_bytes));
+    let budget = Budget::new(service.memory_bytes.unwrap_or_else(default_bytes));
     let base = Context {
         id: String::new(),
         clock: Arc::clone(&clock),

@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use homeostat_pipeline::budget::Budget;
+use homeostat_pipeline::budget::{Budget, default_bytes};
 use homeostat_pipeline::clock::SystemClock;
-use homeostat_pipeline::engine::{AnalyzerSlot, replay};
-use homeostat_pipeline::entry::Offset;
+use homeostat_pipeline::engine::replay;
 use homeostat_pipeline::finding::hex;
 use homeostat_pipeline::interest::Interest;
-use homeostat_pipeline::journal::JournalReader;
-use homeostat_pipeline::ledger::{LedgerEntry, LedgerItem, LedgerReader, body, verify};
+use homeostat_pipeline::ledger::{LedgerEntry, LedgerItem, LedgerReader, verify};
 use homeostat_pipeline::registry::Context;
 use tokio_util::sync::CancellationToken;
 
@@ -122,7 +120,7 @@ fn replay_command(directory: &Path, arguments: &cli::Configuration) -> anyhow::R
     let context = Context {
         id: String::new(),
         clock: Arc::new(SystemClock),
-        budget: Budget::new(Budget::default_bytes()),
+        budget: Budget::new(default_bytes()),
         directory: None,
         files: configuration.files.clone(),
         interest: Arc::new(Interest::default()),
@@ -130,55 +128,22 @@ fn replay_command(directory: &Path, arguments: &cli::Configuration) -> anyhow::R
         stop: CancellationToken::new(),
     };
     let slots = analyzers_of(&configuration, &context)?;
-    let report = compare(directory, &slots).with_context(|| no_ledger(directory))?;
+    let report = replay(directory, slots).with_context(|| no_ledger(directory))?;
     for mismatch in &report.mismatches {
         output::line(mismatch);
     }
-    let (compared, differ) = (report.compared, report.mismatches.len());
-    output::line(&format!("the journal gives {compared} findings; {differ} differ from the ledger"));
-    Ok(if report.mismatches.is_empty() { GOOD } else { FOUND })
-}
-
-/// What a replay came to.
-#[derive(Default)]
-struct Report {
-    compared: u64,
-    mismatches: Vec<String>,
-}
-
-/// Differences that are worth printing; behind these all others follow.
-const MISMATCHES_MAX: usize = 20;
-
-/// Replays the journal and holds each finding's body against the entry that stands at its place in the ledger.
-fn compare(directory: &Path, slots: &[AnalyzerSlot]) -> anyhow::Result<Report> {
-    let journal = JournalReader::open(&directory.join("journal"))?;
-    anyhow::ensure!(
-        journal.first() == Offset(0),
-        "the journal begins at entry {}: what was before is trimmed, so it cannot be replayed from its start",
-        journal.first().0
-    );
-    let mut recorded = LedgerReader::open(&folder(directory))?.read_from(1);
-    let mut report = Report::default();
-    replay(&journal, slots, &mut |cause, time, finding| {
-        report.compared += 1;
-        let replayed = body(&finding, time, cause)?;
-        let difference = match recorded.next().transpose()? {
-            Some(LedgerItem::Entry(entry)) if entry.body == replayed => None,
-            Some(LedgerItem::Entry(entry)) => {
-                Some(format!("entry {} says {} and the journal {replayed}", entry.sequence, entry.body))
-            }
-            Some(LedgerItem::Pruned { .. }) => None,
-            Some(LedgerItem::Gap { from, to }) => {
-                Some(format!("entries {from} to {to} of the ledger are damaged"))
-            }
-            None => Some(format!("the ledger ends where the journal says {replayed}")),
-        };
-        report.mismatches.extend(difference.filter(|_| report.mismatches.len() < MISMATCHES_MAX));
-        Ok(())
-    })?;
-    let left = recorded.count();
-    if left > 0 {
-        report.mismatches.push(format!("the ledger holds {left} more entries than the journal gives"));
+    if report.lost > 0 {
+        output::line(&format!(
+            "{} journal entries are trimmed or damaged, so what comes after them cannot be compared",
+            report.lost
+        ));
     }
-    Ok(report)
+    output::line(&format!(
+        "{} journal entries give {} findings that the ledger has and {} that a start would append; {} differ",
+        report.entries,
+        report.compared,
+        report.missing,
+        report.mismatches.len()
+    ));
+    Ok(if report.mismatches.is_empty() { GOOD } else { FOUND })
 }

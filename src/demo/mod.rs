@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use homeostat_config::{DEMO, DEMO_MODEL, Source};
 use homeostat_exporters::kg::{Graph, WALK};
-use homeostat_pipeline::budget::Budget;
+use homeostat_pipeline::budget::{Budget, default_bytes};
 use homeostat_pipeline::clock::{Clock, SystemClock};
 use homeostat_pipeline::finding::Finding;
 use homeostat_pipeline::interest::Interest;
@@ -138,7 +138,7 @@ fn sender_context(configuration: &Configuration) -> Context {
     Context {
         id: "demo".to_owned(),
         clock: Arc::new(SystemClock),
-        budget: Budget::new(Budget::default_bytes()),
+        budget: Budget::new(default_bytes()),
         directory: None,
         files: configuration.files.clone(),
         interest: Arc::new(Interest::default()),
