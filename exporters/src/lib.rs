@@ -1,5 +1,6 @@
 //! The exporters of homeostat: one file or folder each; [`list`] is the list.
 
+pub mod file;
 pub mod nats;
 pub mod otlp;
 pub mod postgres;
@@ -12,6 +13,10 @@ pub fn list() -> Vec<Registration> {
     vec![
         otlp,
         otlphttp,
+        Registration::new::<file::File>(
+            "file",
+            "writes findings as JSON lines to a file or to standard output",
+        ),
         Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents"),
         Registration::new::<postgres::Postgres>(
             "postgres",
