@@ -5,6 +5,7 @@ pub mod client;
 pub mod findings;
 pub mod homeostat;
 pub mod load;
+pub mod logged;
 pub mod messages;
 pub mod nats;
 pub mod postgres;

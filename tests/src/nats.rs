@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
-use crate::process::{Process, find_program, free_port};
+use crate::process::{Process, find_program, free_port, pause};
 
 /// A running nats-server; it ends and its files go when this is dropped.
 pub struct Nats {
@@ -113,7 +113,7 @@ impl Nats {
     /// It still holds its connections, and does nothing.
     pub fn pause(&self) {
         if let Some(process) = &*self.process() {
-            process.signal("STOP");
+            pause(&[process.id()]);
         }
     }
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
-use crate::process::{Process, children, find_program, free_port, is_root, signal};
+use crate::process::{Process, children, find_program, free_port, is_root, pause, signal};
 
 /// The superuser, and the owner of every database.
 pub const USER: &str = "homeostat";
@@ -168,8 +168,8 @@ impl Postgres {
     /// It and all its backends hold their connections, and do nothing.
     pub fn pause(&self) {
         if let Some(process) = &*self.process() {
-            process.signal("STOP");
-            signal(&children(process.id()), "STOP");
+            pause(&[process.id()]);
+            pause(&children(process.id()));
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub struct Process {
 #[derive(Default)]
 struct Output {
     lines: Mutex<Vec<String>>,
+    open: AtomicUsize,
     news: Notify,
 }
 
@@ -40,6 +42,7 @@ impl Output {
 
     fn read(self: &Arc<Output>, from: impl Read + Send + 'static) {
         let output = Arc::clone(self);
+        output.open.fetch_add(1, Ordering::AcqRel);
         std::thread::spawn(move || {
             let mut reader = BufReader::new(from);
             let mut line = Vec::new();
@@ -53,6 +56,7 @@ impl Output {
                 drop(lines);
                 output.news.notify_waiters();
             }
+            output.open.fetch_sub(1, Ordering::AcqRel);
             output.news.notify_waiters();
         });
     }
@@ -81,6 +85,14 @@ impl Process {
     /// All it said so far, standard output and error in the order in which they came.
     pub fn output(&self) -> String {
         self.output.lines().join("\n")
+    }
+
+    /// All it ever says: waits until it has closed its output, which a process that ended has.
+    pub async fn all_output(&mut self) -> String {
+        let output = Arc::clone(&self.output);
+        let closed = async || (output.open.load(Ordering::Acquire) == 0).then_some(());
+        eventually("the process closes its output", closed).await;
+        self.output()
     }
 
     /// The first line that holds `needle`, from the lines after the first `skip`; waits for it.
@@ -171,6 +183,21 @@ pub fn signal(ids: &[u32], name: &str) {
         let sent =
             Command::new("sh").args(["-c", &format!("kill -s {name} {id}")]).stderr(Stdio::null()).status();
         assert!(sent.is_ok(), "cannot run sh to send {name}");
+    }
+}
+
+/// Stops processes, and returns when every thread of theirs stands still.
+pub fn pause(ids: &[u32]) {
+    signal(ids, "STOP");
+    for id in ids {
+        let threads = || std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+        let is_stopped = |thread: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+        };
+        while !threads().all(is_stopped) {
+            std::thread::yield_now();
+        }
     }
 }
 

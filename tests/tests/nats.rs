@@ -1,7 +1,5 @@
 //! `nats` against a real nats-server: what is in the stream afterwards, whatever happened to the server.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
@@ -9,6 +7,7 @@ use async_nats::jetstream::{self, Context};
 use homeostat_pipeline::finding::{Finding, Transition};
 use homeostat_pipeline::ledger::LedgerEntry;
 use homeostat_tests::findings::{Opened, at, behavior, deviation, entries, notice, open, step};
+use homeostat_tests::logged::Log;
 use homeostat_tests::messages::{Event, stored};
 use homeostat_tests::nats::Nats;
 use homeostat_tests::process::eventually;
@@ -258,40 +257,9 @@ async fn more_events_than_may_be_in_flight_arrive_in_order() {
     assert_eq!(messages, (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
-/// All that is logged by the current thread, on which a test's whole runtime runs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn begin(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-    }
-}
-
 #[tokio::test]
 async fn wrong_credentials_wait_until_they_are_right_and_are_never_shown() {
-    let log = Log::default();
-    let _guard = log.begin();
+    let log = Log::begin();
     let right = "authorization { user: alice, password: \"right-horse\" }";
     let nats = Nats::start_with(right).await;
     let address = nats.address();
@@ -315,8 +283,6 @@ async fn wrong_credentials_wait_until_they_are_right_and_are_never_shown() {
     ] {
         assert_eq!(open("nats", settings).await.until_taken(&life()).await, []);
     }
-    let text = log.text();
-    assert!(text.contains("events go to NATS"), "the log was heard:\n{text}");
-    let shown: Vec<&str> = text.lines().filter(|line| line.contains("horse")).collect();
-    assert_eq!(shown, Vec::<&str>::new());
+    assert_eq!(log.lines_with("events go to NATS").len(), 2, "the log was heard");
+    assert_eq!(log.lines_with("horse"), Vec::<String>::new());
 }

@@ -1,17 +1,16 @@
 //! `nats` publishes every finding to NATS JetStream as CloudEvents, once each, and waits for the server to have stored it.
 //!
 //! ```yaml
-//! exporters:
-//!   nats:
-//!     servers: ["nats://127.0.0.1:4222"]
-//!     prefix: sea
-//!     subject_layout: routed        # or flat: without the tail of severity, context and requirement
-//!     stream: { name: SEA_EVENTS, max_age: 7d, max_bytes: 0, replicas: 1, duplicate_window: 2m, create: true }
-//!     auth: {}                      # user and password, or token, or nkey, or creds_file
-//!     connect_timeout: 5s
-//!     timeout: 5s
-//!     ping_interval: 3s
-//!     in_flight: 256
+//! nats:
+//!   servers: ["nats://127.0.0.1:4222"]
+//!   prefix: sea
+//!   subject_layout: routed        # or flat: without the tail of severity, context and requirement
+//!   stream: { name: SEA_EVENTS, max_age: 7d, max_bytes: 0, replicas: 1, duplicate_window: 2m, create: true }
+//!   auth: {}                      # user and password, or token, or nkey, or creds_file
+//!   connect_timeout: 5s
+//!   timeout: 5s
+//!   ping_interval: 3s
+//!   in_flight: 256
 //! ```
 //!
 //! A publish counts when its acknowledgement has come with a sequence above 0. Until all events of a batch have one, the

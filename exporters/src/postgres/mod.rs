@@ -1,12 +1,11 @@
 //! `postgres` keeps the findings in tables: deviations and their lives, behaviors, models, and the ledger's chain itself.
 //!
 //! ```yaml
-//! exporters:
-//!   postgres:
-//!     url: "postgres://homeostat:secret@127.0.0.1:5432/homeostat"
-//!     schema: homeostat
-//!     connect_timeout: 5s
-//!     statement_timeout: 5s
+//! postgres:
+//!   url: "postgres://homeostat:secret@127.0.0.1:5432/homeostat"
+//!   schema: homeostat
+//!   connect_timeout: 5s
+//!   statement_timeout: 5s
 //! ```
 //!
 //! A batch is one transaction; the same batch again changes nothing, and an older version never overwrites a newer one. A row
