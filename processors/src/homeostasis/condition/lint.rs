@@ -84,7 +84,16 @@ pub(super) fn warnings(tree: &Tree, checked: &Checked, expected: &Expectation) -
 fn can_fire(truth: &Truth, expected: &Expectation) -> bool {
     let mut constants = Vec::new();
     numbers_of(truth, expected, &mut constants);
-    let counts: Vec<u64> = constants
+    let counts: Vec<u64> = if names_count(truth) { counts(&constants) } else { vec![1] };
+    values(&constants, expected).into_iter().any(|value| {
+        counts.iter().any(|count| {
+            interpret::truth(truth, &Facts { value: Some(value), count: *count, expected }) == Some(true)
+        })
+    })
+}
+
+fn counts(constants: &[f64]) -> Vec<u64> {
+    constants
         .iter()
         .filter(|constant| (0.0..1e15).contains(*constant))
         .flat_map(|constant| {
@@ -97,20 +106,15 @@ fn can_fire(truth: &Truth, expected: &Expectation) -> bool {
             [count, count + 1, count.saturating_sub(1)]
         })
         .chain([1, 20, 1_000, 1_000_000_000])
-        .collect();
-    values(&constants, expected).into_iter().any(|value| {
-        counts.iter().any(|count| {
-            interpret::truth(truth, &Facts { value: Some(value), count: *count, expected }) == Some(true)
-        })
-    })
+        .collect()
 }
 
 fn values(constants: &[f64], expected: &Expectation) -> Vec<f64> {
     let baseline = expected.baseline.unwrap_or_default();
     let around = |point: f64| [point, point * 1.000_001 + 1e-9, point * 0.999_999 - 1e-9];
     let mut values: Vec<f64> = (-9..=15).map(|power| 10_f64.powi(power)).chain([0.0]).collect();
-    values.extend((0..=1_000).map(|step| f64::from(step) / 1_000.0));
-    values.extend((0..=1_000).map(|step| f64::from(step) / 10.0));
+    values.extend((0..=100).map(|step| f64::from(step) / 100.0));
+    values.extend((0..=100).map(f64::from));
     for constant in constants {
         values.extend(around(*constant).into_iter().chain([constant * 2.0, constant / 2.0]));
         for center in [baseline.center, baseline.mean, baseline.median].into_iter().flatten() {
@@ -137,6 +141,24 @@ fn range(expected: &Expectation) -> std::ops::RangeInclusive<f64> {
         (Dimension::Time | Dimension::Rate, _, _) => 0.0..=f64::MAX,
         (_, statistic, _) if statistic.is_counted() => 0.0..=f64::MAX,
         _ => f64::MIN..=f64::MAX,
+    }
+}
+
+fn names_count(truth: &Truth) -> bool {
+    match truth {
+        Truth::Compare(_, left, right) => counts_in(left) || counts_in(right),
+        Truth::Not(inner) => names_count(inner),
+        Truth::And(left, right) | Truth::Or(left, right) => names_count(left) || names_count(right),
+    }
+}
+
+fn counts_in(number: &Number) -> bool {
+    match number {
+        Number::Constant(_) => false,
+        Number::Column(column) => *column == Column::Count,
+        Number::Negate(inner) => counts_in(inner),
+        Number::Arithmetic(_, left, right) => counts_in(left) || counts_in(right),
+        Number::Call(_, arguments) => arguments.iter().any(counts_in),
     }
 }
 

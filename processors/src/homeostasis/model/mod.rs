@@ -349,7 +349,8 @@ impl Model {
                 interest.log_fields.extend(expected.measure.fields().into_iter().map(|(field, _)| field));
             }
             for rule in &requirement.rules {
-                interest.labels.extend(rule.group_by.iter().cloned());
+                let labels = rule.group_by.iter().filter(|label| !COLUMNS.contains(&label.as_str()));
+                interest.labels.extend(labels.cloned());
             }
         }
         interest
@@ -388,6 +389,9 @@ fn threshold_of(expected: &Expectation) -> finding::Threshold {
         source: expected.source.clone(),
     }
 }
+
+/// Labels that every row of evidence has as a column of its own.
+const COLUMNS: [&str; 2] = ["service.name", "environment"];
 
 /// The words of the levels.
 pub const LEVELS: [(&str, Level); 5] = [

@@ -372,7 +372,7 @@ fn settle_unit(
     }
 }
 
-/// A mapping's place, for what is missing in it.
+/// The measures that thresholds or a baseline name.
 pub(super) fn names_of_own(measures: &Measures) -> Vec<&str> {
     measures.iter().filter(|(_, stated)| stated.is_own).map(|(name, _)| name.as_str()).collect()
 }

@@ -147,7 +147,7 @@ homeostasis_model:
           condition: "value > threshold.critical and duration > 5 minutes"
           severity: page
           action: [generate_intent, notify_oncall]
-          group_by: [service.name, environment, environment]
+          group_by: [service.name, tenant.id, environment, environment]
           inhibited_by: [REQ-NFR-AVAIL-001/uptime-critical]
           runbook: "https://runbooks.example/login"
         - { metric: p95_latency_ms, condition: "value > 0.3 s", severity: warning, for: 30s }
@@ -191,7 +191,7 @@ fn every_extension_is_read() {
     assert_eq!((slow.id.as_str(), slow.severity), ("slow", Severity::Critical));
     assert_eq!(slow.holds_for, Duration::from_secs(300));
     assert_eq!(slow.cooldown, Duration::from_secs(120));
-    assert_eq!(slow.group_by, ["environment", "service.name"]);
+    assert_eq!(slow.group_by, ["environment", "service.name", "tenant.id"]);
     assert_eq!(slow.actions, ["generate_intent", "notify_oncall"]);
     assert_eq!(slow.runbook.as_deref(), Some("https://runbooks.example/login"));
     assert_eq!(
@@ -206,10 +206,7 @@ fn every_extension_is_read() {
     assert_eq!((source.doc.as_str(), source.line), ("docs/req/auth.md", Some(42)));
 
     let interest = model.interest();
-    assert_eq!(
-        interest.labels.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["environment", "service.name"]
-    );
+    assert_eq!(interest.labels.iter().map(String::as_str).collect::<Vec<_>>(), ["tenant.id"]);
     assert_eq!(interest.selections.len(), 2);
     assert_eq!(interest.selections[0].signal, Signal::Traces);
     assert_eq!(interest.selections[0].selector.source(), "name == \"POST /login\" and (kind == SERVER)");
@@ -471,4 +468,38 @@ fn the_measure_says_what_kind_of_deviation_it_is() {
     let errors = one("type: performance\nthresholds: { error_rate: { critical: 0.1 } }");
     let requirement = &good(&errors).requirements["REQ-NFR-PERF-001"];
     assert_eq!(requirement.deviation_type("error_rate"), DeviationType::ErrorRateIncrease);
+}
+
+#[test]
+fn the_models_of_the_documentation_load_without_a_warning() {
+    let page = include_str!("../../../../docs/model.md");
+    let models: Vec<&str> = page
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .filter(|block| block.starts_with("homeostasis_model:"))
+        .collect();
+    assert_eq!(models.len(), 2);
+    for model in models {
+        assert_eq!(warnings(model), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_conditions_of_the_documentation_compile() {
+    let page = include_str!("../../../../docs/model.md");
+    let table = page.split("| condition | fires |").nth(1).unwrap_or_default();
+    let rows: Vec<&str> = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with("| `"))
+        .filter_map(|line| line.split('`').nth(1))
+        .collect();
+    assert_eq!(rows.len(), 7);
+    let body = "thresholds: { p95_latency_ms: { warning: 400, critical: 500, lower: 10, upper: 600 } }\n\
+                baseline: { p95_latency_ms: { median: 235, mean: 240, stddev: 30 } }\ndeviation_rules:\n";
+    for condition in rows {
+        let rule = format!("- {{ condition: \"{condition}\", severity: low }}");
+        assert_eq!(warnings(&one(&format!("{body}{rule}"))), Vec::<String>::new(), "{condition}");
+    }
 }
