@@ -2,7 +2,7 @@
 
 use homeostat_pipeline::registry::Registration;
 
-mod otlp;
+pub mod otlp;
 
 /// Every kind of receiver.
 pub fn list() -> Vec<Registration> {

@@ -46,7 +46,7 @@ impl Account {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;

@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn content(bytes: usize) -> Vec<u8> {
-        (0..bytes).map(|at| (at * at >> 3).to_le_bytes()[0]).collect()
+        (0..bytes).map(|at| ((at * at) >> 3).to_le_bytes()[0]).collect()
     }
 
     #[test]

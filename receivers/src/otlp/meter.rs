@@ -85,3 +85,50 @@ impl Meter {
         counters[at].increment(records);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_outcome_and_records_by_signal() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let page = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let meter = Meter::new("otlp/a", "grpc");
+            meter.answered(&Ok(Taken::default()));
+            meter.answered(&Ok(Taken { rejected: 1, message: String::new() }));
+            meter.answered(&Err(Refusal::busy("full")));
+            for cause in [
+                Cause::Malformed,
+                Cause::TooLarge,
+                Cause::Unauthenticated,
+                Cause::Unknown,
+                Cause::Unsupported,
+            ] {
+                meter.answered(&Err(Refusal::rejected(cause, "no")));
+            }
+            meter.answered(&Err(Refusal::rejected(Cause::Backend, "no")));
+            meter.records(Signal::Traces, 3, true);
+            meter.records(Signal::Metrics, 4, false);
+            meter.records(Signal::Logs, 5, true);
+        });
+        let page = page.render();
+        let labels = r#"receiver="otlp/a",transport="grpc""#;
+        for outcome in OUTCOMES {
+            let line = format!("homeostat_receiver_requests_total{{{labels},outcome=\"{outcome}\"}} 1\n");
+            assert!(page.contains(&line), "{line} is not in\n{page}");
+        }
+        for (name, count) in [
+            ("accepted_spans", 3),
+            ("refused_spans", 0),
+            ("accepted_metric_points", 0),
+            ("refused_metric_points", 4),
+            ("accepted_log_records", 5),
+            ("refused_log_records", 0),
+        ] {
+            let line = format!("otelcol_receiver_{name}{{{labels}}} {count}\n");
+            assert!(page.contains(&line), "{line} is not in\n{page}");
+        }
+    }
+}

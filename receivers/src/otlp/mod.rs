@@ -13,11 +13,11 @@
 //!
 //! Deliberately absent: TLS, authentication, OTLP/JSON (later), and any queue: what is not taken is refused.
 
-mod account;
+pub mod account;
 mod body;
 mod connection;
 mod grpc;
-mod inflate;
+pub mod inflate;
 mod intake;
 mod listener;
 mod meter;

@@ -1,5 +1,6 @@
 //! The whole receiver, bound to real ports, against a real client and a gate that says what the test wants.
 
+mod engine;
 mod lifecycle;
 mod limits;
 mod outcomes;

@@ -5,8 +5,9 @@ use homeostat_pipeline::refusal::Cause;
 
 use super::*;
 
-const COMPRESSED: [(Compression, fn(&[u8]) -> Vec<u8>); 2] =
-    [(Compression::Gzip, gzip), (Compression::Zstd, zstd)];
+type Compress = fn(&[u8]) -> Vec<u8>;
+
+const COMPRESSED: [(Compression, Compress); 2] = [(Compression::Gzip, gzip), (Compression::Zstd, zstd)];
 
 #[tokio::test]
 async fn what_was_taken_is_ok_and_says_nothing_more() {
