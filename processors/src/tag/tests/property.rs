@@ -1,4 +1,4 @@
-//! Properties: what holds for any request.
+//! Properties: what holds for any request. The generator knows what means something, or nearly nothing would be found.
 
 use proptest::prelude::*;
 
@@ -64,8 +64,21 @@ fn value() -> impl Strategy<Value = AnyValue> {
     })
 }
 
+/// Any names and values, and often those that mean something together.
 fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    prop::collection::vec((word(), value()).prop_map(|(key, value)| pair(&key, value)), 0..3)
+    let telling = [
+        ("req", "REQ-F-A-001"),
+        ("sea.flow", "Login"),
+        ("app.flow", "Order"),
+        ("sea.context", "shop"),
+        ("tier", "front"),
+        ("service.name", "Login"),
+    ];
+    let one = prop_oneof![
+        2 => (word(), value()).prop_map(|(key, value)| pair(&key, value)),
+        1 => prop::sample::select(telling.to_vec()).prop_map(|(key, value)| pair(key, text(value))),
+    ];
+    prop::collection::vec(one, 0..3)
 }
 
 fn spans() -> impl Strategy<Value = Vec<Span>> {
