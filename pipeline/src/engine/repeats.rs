@@ -40,17 +40,24 @@ fn key(block: u64) -> Vec<u8> {
 impl Repeats {
     /// Whether `hash` was seen already; remembers it otherwise.
     fn is_repeat(&mut self, hash: RequestHash, at: Timestamp) -> bool {
-        while let Some((first, old, _)) = self.order.front()
-            && (at.since(*first) > KEPT || self.order.len() >= MAX_REQUESTS)
-        {
-            self.known.remove(old);
-            self.order.pop_front();
+        while self.order.front().is_some_and(|(first, ..)| at.since(*first) > KEPT) {
+            self.forget_oldest();
         }
-        if !self.known.insert(hash) {
+        if self.known.contains(&hash) {
             return true;
         }
+        if self.order.len() >= MAX_REQUESTS {
+            self.forget_oldest();
+        }
+        self.known.insert(hash);
         self.order.push_back((at, hash, self.block));
         false
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, oldest, _)) = self.order.pop_front() {
+            self.known.remove(&oldest);
+        }
     }
 
     /// The entry without the rows of repeats, and how many requests were repeats; none when nothing is left of it.
@@ -104,8 +111,8 @@ impl Repeats {
         Ok(())
     }
 
-    /// The set as the last checkpoint left it. Blocks may hold a few that were forgotten before; the next request forgets them
-    /// again, because the limits are the same.
+    /// The set as the last checkpoint left it. Blocks may hold a few that were forgotten before; the same limits forget them
+    /// again, at the latest with the next request.
     pub(super) fn restore(state: &dyn KeyedState) -> anyhow::Result<Repeats> {
         let mut set = Repeats::default();
         let mut first = None;
@@ -129,7 +136,143 @@ impl Repeats {
                 set.order.push_front(record);
             }
         }
+        while set.order.len() > MAX_REQUESTS {
+            set.forget_oldest();
+        }
         set.oldest = first.unwrap_or(0);
         Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::evidence::schema;
+
+    /// What a checkpoint would hold.
+    #[derive(Default)]
+    struct Kept(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl KeyedState for Kept {
+        fn get(&self, key: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+            Ok(self.0.get(key).cloned())
+        }
+
+        fn put(&mut self, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
+            self.0.insert(key.to_vec(), value.to_vec());
+            Ok(())
+        }
+
+        fn remove(&mut self, key: &[u8]) -> anyhow::Result<()> {
+            self.0.remove(key);
+            Ok(())
+        }
+
+        fn scan(
+            &self,
+            prefix: &[u8],
+            visit: &mut dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()>,
+        ) -> anyhow::Result<()> {
+            self.0
+                .iter()
+                .filter(|(key, _)| key.starts_with(prefix))
+                .try_for_each(|(key, value)| visit(key, value))
+        }
+    }
+
+    fn hash(number: u8) -> RequestHash {
+        RequestHash([number; 16])
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_request_is_forgotten_after_a_quarter_of_an_hour() {
+        let mut repeats = Repeats::default();
+        assert!(!repeats.is_repeat(hash(1), at(0)));
+        assert!(repeats.is_repeat(hash(1), at(900)));
+        assert!(!repeats.is_repeat(hash(1), at(901)));
+    }
+
+    #[test]
+    fn the_set_is_bounded_and_forgets_the_oldest_first() {
+        let mut repeats = Repeats::default();
+        let numbered = |number: u32| {
+            let mut hash = [0; 16];
+            hash[..4].copy_from_slice(&number.to_be_bytes());
+            RequestHash(hash)
+        };
+        let many = u32::try_from(MAX_REQUESTS).unwrap() + 1;
+        assert!((0..many).all(|number| !repeats.is_repeat(numbered(number), at(0))));
+        assert_eq!((repeats.known.len(), repeats.order.len()), (MAX_REQUESTS, MAX_REQUESTS));
+        assert!(repeats.is_repeat(numbered(1), at(0)));
+        assert!(!repeats.is_repeat(numbered(0), at(0)));
+    }
+
+    #[test]
+    fn the_rows_of_a_repeat_are_cut_out_of_its_commit() {
+        let mut rows = crate::evidence::Rows::new();
+        for req in ["REQ-A", "REQ-B", "REQ-C"] {
+            let req = rows.intern(req);
+            rows.push(crate::engine::tests::row(req));
+        }
+        let batch = schema::build(&[&rows]).unwrap();
+        let requests = [1, 2, 3].map(|number| Request { hash: hash(number), rows: 1 }).to_vec();
+        let entry = || Entry {
+            offset: crate::entry::Offset(0),
+            time: at(0),
+            event: Event::Evidence(EvidenceEvent { requests: requests.clone(), batch: batch.clone() }),
+        };
+        let mut repeats = Repeats::default();
+        assert!(!repeats.is_repeat(hash(2), at(0)));
+        let (left, count) = repeats.filter(entry()).unwrap();
+        let Some(Entry { event: Event::Evidence(left), .. }) = left else { panic!("no evidence is left") };
+        let columns = crate::evidence::columns::Columns::new(&left.batch).unwrap();
+        let reqs: Vec<_> = (0..columns.len()).map(|row| columns.req(row).unwrap()).collect();
+        assert_eq!((reqs, left.requests.len(), count), (vec!["REQ-A", "REQ-C"], 2, 1));
+        let (left, count) = repeats.filter(entry()).unwrap();
+        assert!(left.is_none());
+        assert_eq!(count, 3);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn restoring_at_any_point_changes_no_answer(
+            steps in proptest::collection::vec((0u8..20, 0u64..400, any::<bool>(), any::<bool>()), 1..120),
+        ) {
+            let mut live = Repeats::default();
+            let mut restarted = Repeats::default();
+            let mut kept = Kept::default();
+            let mut seen: BTreeMap<u8, u64> = BTreeMap::new();
+            let mut now = 0;
+            for (number, passed, checkpoints, restarts) in steps {
+                now += passed;
+                let expected = seen.get(&number).is_some_and(|first| now - first <= 900);
+                if !expected {
+                    seen.insert(number, now);
+                }
+                prop_assert_eq!(live.is_repeat(hash(number), at(now)), expected);
+                prop_assert_eq!(restarted.is_repeat(hash(number), at(now)), expected);
+                if checkpoints {
+                    restarted.checkpoint(&mut kept).unwrap();
+                    if restarts {
+                        restarted = Repeats::restore(&kept).unwrap();
+                    }
+                }
+            }
+            restarted.checkpoint(&mut kept).unwrap();
+            let records: usize = kept.0.values().map(|value| value.len() / RECORD_BYTES).sum();
+            prop_assert!(records >= restarted.order.len());
+            let oldest = kept.0.first_key_value().map(|(key, _)| key.clone());
+            let first = restarted.order.front().map(|(_, _, block)| super::key(*block));
+            prop_assert_eq!(oldest, first, "blocks of which nothing is left are removed");
+        }
     }
 }

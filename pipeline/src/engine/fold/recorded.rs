@@ -160,8 +160,9 @@ fn is_same(entry: &LedgerEntry, finding: &Finding, time: Timestamp) -> bool {
 /// enormous.
 pub(super) fn admissible(finding: &Finding, time: Timestamp, cause: Offset) -> Finding {
     let reason = match body(finding, time, cause) {
-        Ok(body) if body.len() <= MAX_BODY_BYTES => return finding.clone(),
-        Ok(body) => format!("it has {} bytes", body.len()),
+        Ok(body) if body.len() > MAX_BODY_BYTES => format!("it has {} bytes", body.len()),
+        Ok(body) if serde_json::from_str::<Finding>(&body).is_ok() => return finding.clone(),
+        Ok(_) => "it holds a number that is not finite".to_owned(),
         Err(error) => format!("{error:#}"),
     };
     let message = format!("a {} of journal entry {} was left out: {reason}", finding.kind(), cause.0);

@@ -1,0 +1,177 @@
+//! What a sender is told, and what that means.
+
+use super::*;
+use crate::engine::forward::worst;
+use crate::journal::{JournalItem, JournalReader};
+use crate::refusal::Cause;
+
+fn busy() -> Refusal {
+    Refusal::busy("busy")
+}
+
+fn never() -> Refusal {
+    Refusal::rejected(Cause::Backend, "never")
+}
+
+fn journalled(world: &World) -> usize {
+    let reader = JournalReader::open(&world.path().join("journal")).unwrap();
+    reader.read_from(Offset(0)).filter(|item| matches!(item, Ok(JournalItem::Entry(_)))).count()
+}
+
+#[test]
+fn later_beats_never_and_never_beats_taken() {
+    let taken = || Ok(Taken::default());
+    let check = |one: Result<Taken, Refusal>, other: Result<Taken, Refusal>, expected| {
+        assert_eq!(worst(one.clone(), other.clone()), expected);
+        assert_eq!(worst(other, one), expected, "the order does not matter");
+    };
+    check(taken(), taken(), taken());
+    check(taken(), Err(busy()), Err(busy()));
+    check(taken(), Err(never()), Err(never()));
+    check(Err(busy()), Err(never()), Err(busy()));
+    check(Err(never()), Err(never()), Err(never()));
+    let later = Refusal::Unavailable { retry_after: Duration::from_secs(9), reason: "later".to_owned() };
+    check(Err(busy()), Err(later.clone()), Err(later));
+    let partly = |rejected, message: &str| Ok(Taken { rejected, message: message.to_owned() });
+    check(partly(2, "two"), taken(), partly(2, "two"));
+    assert_eq!(worst(partly(2, "two"), partly(1, "one")), partly(2, "two; one"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ok_means_durable_and_forwarded() {
+    let mut world = World::new();
+    let backend = Backend::closed();
+    world.backends.push(backend.clone());
+    let engine = world.start();
+    let inlet = engine.inlet("in");
+    let submission =
+        tokio::spawn(async move { inlet.submit(Batch::Telemetry(telemetry("REQ-A")), deadline()).await });
+    backend.seen.subscribe().wait_for(|seen| *seen == 1).await.unwrap();
+    // The tick is journalled after what was submitted before; still the backend keeps the answer back.
+    world.tick(&engine).await;
+    assert_eq!(journalled(&world), 2);
+    assert!(!submission.is_finished(), "the backend has not taken it yet");
+    backend.open.send_replace(true);
+    assert_eq!(submission.await.unwrap().unwrap().taken, Taken::default());
+    kill(engine).await;
+    assert_eq!(world.ledger(), ["count: REQ-A=1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_full_refuses_even_what_the_backend_took_and_the_repeat_is_not_forwarded_again() {
+    let mut world = World::new();
+    let backend = Backend::new([]);
+    world.backends.push(backend.clone());
+    world.storage.free_bytes_min = u64::MAX;
+    let engine = world.start();
+    for _ in 0..3 {
+        assert!(submit(&engine, "REQ-A").await.unwrap_err().is_retryable());
+    }
+    assert_eq!(backend.calls(), 1);
+    assert!(!engine.health().ready);
+    assert!(submit(&engine, "nothing to judge").await.is_ok(), "what needs no journal is not held up");
+    stop(engine).await;
+    world.storage.free_bytes_min = 0;
+    let engine = world.start();
+    submit(&engine, "REQ-A").await.unwrap();
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_folded_once_and_forwarded_only_to_those_that_had_not_taken_it() {
+    let mut world = World::new();
+    let (one, other) = (Backend::new([]), Backend::new([Err(busy())]));
+    world.backends.extend([one.clone(), other.clone()]);
+    let engine = world.start();
+    assert!(submit(&engine, "REQ-A").await.unwrap_err().is_retryable());
+    submit(&engine, "REQ-A").await.unwrap();
+    assert_eq!((one.calls(), other.calls()), (1, 2));
+    submit(&engine, "REQ-A REQ-B").await.unwrap();
+    world.tick(&engine).await;
+    kill(engine).await;
+    assert_eq!(world.ledger(), ["count: REQ-A=2", "count: REQ-B=1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_backend_refuses_for_good_is_the_senders_answer_and_is_judged_all_the_same() {
+    let mut world = World::new();
+    world.backends.push(Backend::new([Err(never()), Ok(Taken { rejected: 1, message: "one".to_owned() })]));
+    let engine = world.start();
+    assert_eq!(submit(&engine, "REQ-A").await.unwrap_err(), never());
+    let receipt = submit(&engine, "REQ-B").await.unwrap();
+    assert_eq!(receipt.taken, Taken { rejected: 1, message: "one".to_owned() });
+    world.tick(&engine).await;
+    stop(engine).await;
+    assert_eq!(world.ledger(), ["count: REQ-A=1", "count: REQ-B=1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_backend_never_blinds_the_judgement() {
+    let mut world = World::new();
+    let backend = Backend::closed();
+    world.backends.push(backend.clone());
+    world.budget = Budget::new(1 << 20);
+    let engine = world.start();
+    let large = format!("REQ-A {}", "x".repeat(400_000));
+    let (inlet, batch) = (engine.inlet("in"), Batch::Telemetry(telemetry(&large)));
+    let waiting = tokio::spawn(async move { inlet.submit(batch, deadline()).await });
+    backend.seen.subscribe().wait_for(|seen| *seen == 1).await.unwrap();
+    let more = format!("REQ-B {}", "x".repeat(400_000));
+    assert!(submit(&engine, &more).await.unwrap_err().is_retryable(), "half of the budget waits already");
+    world.tick(&engine).await;
+    backend.open.send_replace(true);
+    waiting.await.unwrap().unwrap();
+    stop(engine).await;
+    assert_eq!(world.ledger(), ["count: REQ-A=1", "count: REQ-B=1"]);
+    assert_eq!(world.budget.used_bytes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_evidence_nothing_is_journalled() {
+    let mut world = World::new();
+    world.backends.push(Backend::new([]));
+    let engine = world.start();
+    submit(&engine, "nothing to judge").await.unwrap();
+    stop(engine).await;
+    assert_eq!(journalled(&world), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_answered_with_what_its_alert_caused() {
+    let world = World::new();
+    let engine = world.start();
+    let alerts = Batch::Alerts(vec![alert("one"), alert("two")]);
+    let mut receipt = engine.inlet("in").submit(alerts, deadline()).await.unwrap();
+    let at = world.clock.now();
+    let expected = ["one", "two"].map(|text| note("alert", at, text.to_owned()));
+    assert_eq!(receipt.verdict(deadline()).await.as_deref(), Some(&expected[..]));
+    assert_eq!(receipt.verdict(deadline()).await, None);
+    assert_eq!(submit(&engine, "REQ-A").await.unwrap().verdict(deadline()).await, None);
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_no_pipeline_takes_is_unknown() {
+    let world = World::new();
+    let engine = world.start();
+    let inlet = engine.inlet("in");
+    assert!(inlet.takes(Signal::Traces) && !inlet.takes(Signal::Logs));
+    assert!(!engine.inlet("elsewhere").takes(Signal::Traces));
+    let logs = Batch::Telemetry(Telemetry { signal: Signal::Logs, ..telemetry("REQ-A") });
+    let refusal = inlet.submit(logs, deadline()).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Rejected { cause: Cause::Unknown, .. }), "{refusal:?}");
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_takes_nothing_more_and_says_so() {
+    let world = World::new();
+    let engine = world.start();
+    submit(&engine, "REQ-A").await.unwrap();
+    engine.stop(deadline()).await;
+    assert!(submit(&engine, "REQ-B").await.unwrap_err().is_retryable());
+    let health = engine.health();
+    assert!(health.live && !health.ready);
+    engine.stop(deadline()).await;
+    assert_eq!(journalled(&world), 1);
+}
