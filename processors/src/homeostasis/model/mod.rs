@@ -80,7 +80,7 @@ pub struct Window {
     pub allowed_lateness: Duration,
     /// How long after its end rows still correct a closed window; 15 m.
     pub correction: Duration,
-    /// With fewer observations the value is unknown; 20.
+    /// With fewer observations a quantile, a mean or a share is unknown; 20.
     pub min_samples: u64,
 }
 
