@@ -18,7 +18,7 @@ async fn exporter(database: &Database) -> Opened {
 /// A client that finds the tables without their schema.
 async fn reader(database: &Database) -> Client {
     let client = database.client().await;
-    client.batch_execute("SET search_path TO homeostat").await.unwrap();
+    client.batch_execute("SET search_path TO homeostat").await.expect("the schema is there");
     client
 }
 
@@ -55,7 +55,7 @@ async fn dump(client: &Client) -> String {
     let mut text = String::new();
     for table in TABLES {
         let query = format!("SELECT string_agg(t.xmin || t::text, E'\\n' ORDER BY t::text) FROM {table} t");
-        let rows: Option<String> = client.query_one(&query, &[]).await.unwrap().get(0);
+        let rows: Option<String> = client.query_one(&query, &[]).await.expect("the table is there").get(0);
         text = format!("{text}{table}:\n{}\n", rows.unwrap_or_default());
     }
     text
@@ -63,7 +63,7 @@ async fn dump(client: &Client) -> String {
 
 /// The first column of every row, as text.
 async fn texts(client: &Client, query: &str) -> Vec<String> {
-    let rows = client.query(query, &[]).await.unwrap();
+    let rows = client.query(query, &[]).await.expect("the query is right");
     rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
 }
 

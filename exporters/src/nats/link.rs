@@ -235,7 +235,7 @@ impl Binder {
             storage: StorageType::File,
             discard: DiscardPolicy::New,
             max_age: self.stream.max_age.0,
-            max_bytes: if self.stream.max_bytes == 0 { -1 } else { i64::from(self.stream.max_bytes) },
+            max_bytes: i64::try_from(self.stream.max_bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(-1),
             num_replicas: self.stream.replicas,
             duplicate_window: self.stream.duplicate_window.0,
             ..Config::default()

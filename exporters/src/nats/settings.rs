@@ -44,7 +44,7 @@ pub struct StreamSettings {
     /// How long it keeps events.
     pub max_age: Period,
     /// How much it keeps; 0 is without a limit.
-    pub max_bytes: u32,
+    pub max_bytes: u64,
     /// In a cluster, on how many servers.
     pub replicas: usize,
     /// How long the server itself knows an event id again.
@@ -68,6 +68,9 @@ pub struct Auth {
     /// A file as `nsc` writes it: a JWT and its seed.
     pub creds_file: Option<At<String>>,
 }
+
+/// The user and the password of a server's URL, decoded; the password is empty where the URL has a token.
+pub type UrlCredentials = Option<(String, String)>;
 
 impl Default for Nats {
     fn default() -> Nats {
@@ -121,7 +124,7 @@ impl Nats {
     ///
     /// # Errors
     /// Names the server by its number, for its text may hold a password.
-    pub fn addresses(&self) -> Result<(Vec<ServerAddr>, Option<(String, String)>), Problem> {
+    pub fn addresses(&self) -> Result<(Vec<ServerAddr>, UrlCredentials), Problem> {
         let mut addresses = Vec::new();
         let mut credentials = None;
         for (index, server) in self.servers.iter().enumerate() {
@@ -152,7 +155,7 @@ impl Nats {
     ///
     /// # Errors
     /// The credentials file cannot be read or is none.
-    pub fn options(&self, files: &Files, url: Option<(String, String)>) -> Result<ConnectOptions, Problem> {
+    pub fn options(&self, files: &Files, url: UrlCredentials) -> Result<ConnectOptions, Problem> {
         let mut options = ConnectOptions::new()
             .name("homeostat")
             .retry_on_initial_connect()
