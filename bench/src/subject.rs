@@ -125,7 +125,8 @@ impl Subject {
 
     /// SIGTERM; killed when that does not help in time.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        // The shell's own kill: the program of that name is not on every machine.
+        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
         let deadline = Instant::now() + STOP;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
