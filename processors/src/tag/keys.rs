@@ -123,7 +123,8 @@ fn key_at(text: &str, at: usize) -> Option<(Key<'_>, usize)> {
             }
             break;
         }
-        if end == start || bytes.get(end) != Some(&separator) {
+        // Or `REQ_REQ_REQ_…` would be read to its end from each of its beginnings.
+        if end == start || bytes.get(end) != Some(&separator) || end - at > KEY_BYTES_MAX {
             return None;
         }
         words += 1;
@@ -264,6 +265,14 @@ mod tests {
         ] {
             check(text, &[]);
         }
+    }
+
+    #[test]
+    fn a_key_has_a_longest_length() {
+        let longest = format!("REQ-{}-001", "A".repeat(KEY_BYTES_MAX - 8));
+        check(&longest, &[(&longest, "")]);
+        check(&format!("{longest}2"), &[]);
+        check(&format!("REQ-{}001", "A-".repeat(KEY_BYTES_MAX)), &[]);
     }
 
     #[test]
