@@ -1,6 +1,8 @@
 //! What the receiver costs: inflating alone, and whole requests over loopback through the real engine to an exporter that
 //! takes everything. The latter includes the client, which is about half of it.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to measure")]
+
 use std::hint::black_box;
 use std::io::Write;
 use std::net::SocketAddr;

@@ -42,6 +42,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(60);
 /// A connection whose bytes nobody acknowledges for this long is given up, so that the next attempt makes a new one.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+const CONNECTIONS_IDLE_MAX: usize = 128;
+/// A backend that says "at once" is not asked more often than this.
+const WAIT_MIN: Duration = Duration::from_millis(10);
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
@@ -218,6 +221,7 @@ fn client(protocol: Protocol) -> Client<HttpConnector, Payload> {
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(CONNECTIONS_IDLE_MAX)
         .http2_only(protocol == Protocol::Grpc)
         .build(connector)
 }
@@ -258,7 +262,9 @@ impl TelemetryExporter for Exporter {
                 }
                 Outcome::Later { after, reason } => (after, reason),
             };
-            let wait = after.unwrap_or_else(|| self.retry.wait(repetition, self.roll()));
+            let wait = after
+                .map(|after| after.max(WAIT_MIN))
+                .unwrap_or_else(|| self.retry.wait(repetition, self.roll()));
             if !self.retry.enabled || Instant::now() + wait >= last_start {
                 return Err(self.unavailable(signal, after, &reason));
             }

@@ -402,3 +402,43 @@ async fn with_retries_off_the_sender_repeats() {
     assert!(export(&backend.exporter(off)).await.is_err_and(|refusal| refusal.is_retryable()));
     assert_eq!(backend.count(), 1);
 }
+
+#[tokio::test]
+async fn the_type_says_the_protocol_where_the_settings_do_not() {
+    for (registration, own) in registrations().into_iter().zip(PROTOCOLS) {
+        for (written, expected) in
+            [(None, own), (Some("grpc"), Protocol::Grpc), (Some("http/protobuf"), Protocol::Http)]
+        {
+            let backend = Backend::start(expected, vec![]).await;
+            let mut fields =
+                vec![("endpoint", text(&format!("http://{}", backend.addr))), ("timeout", text("120s"))];
+            fields.extend(written.map(|written| ("protocol", text(written))));
+            let settings = (registration.read)(&node(map(fields))).unwrap();
+            assert_eq!(settings.role(), Role::TelemetryExporter);
+            let Component::TelemetryExporter(exporter) = settings.open(context()).await.unwrap() else {
+                panic!("{} is a telemetry exporter", registration.kind);
+            };
+            let taken = exporter.export(&traces(), far()).await;
+            assert_eq!(taken, Ok(Taken::default()), "{} {written:?}", registration.kind);
+            let path = backend.seen.lock().unwrap().pop().unwrap().path;
+            assert_eq!(path == "/v1/traces", expected == Protocol::Http, "{} {written:?}", registration.kind);
+        }
+    }
+}
+
+fn context() -> Context {
+    Context {
+        id: "otlp/test".to_owned(),
+        clock: Arc::new(homeostat_pipeline::clock::SystemClock),
+        budget: homeostat_pipeline::budget::Budget::new(1 << 20),
+        directory: None,
+        files: Files {
+            base: ".".into(),
+            embedded: std::collections::BTreeMap::new(),
+            parse: |_, _| Err(Problem::somewhere("no files here")),
+        },
+        interest: Arc::default(),
+        ledger: None,
+        stop: tokio_util::sync::CancellationToken::new(),
+    }
+}

@@ -132,7 +132,8 @@ fn builder(limits: &Limits, streams: Streams) -> Builder<Streams> {
     if limits.is_http2_only {
         builder = builder.http2_only();
     }
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle).max_buf_size(BUFFER_BYTES);
+    // The time for a head is the watch's, which costs no timer per request.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -48,10 +48,12 @@ pub struct Listener {
 pub async fn bind(endpoint: &str, insecure: bool) -> anyhow::Result<TcpListener> {
     use anyhow::Context;
     let (host, port) = settings::read_endpoint(endpoint).map_err(anyhow::Error::msg)?;
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port))
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port))
         .await
         .with_context(|| format!("cannot look up `{endpoint}`"))?
         .collect();
+    // One socket listens on one address, and peers that mean `localhost` say 127.0.0.1.
+    addresses.sort_by_key(SocketAddr::is_ipv6);
     if !insecure && !addresses.iter().all(|address| address.ip().is_loopback()) {
         anyhow::bail!(settings::beyond_loopback(endpoint));
     }
