@@ -29,11 +29,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
-use crate::checkpoint::{Checkpoints, Recovery};
+use crate::checkpoint::{Checkpoints, Position, Recovery};
 use crate::clock::Clock;
 use crate::delivery::{Delivery, Sink};
 use crate::entry::{Event, Offset};
 use crate::journal::Journal;
+use crate::ledger::Ledger;
 use crate::refusal::Refusal;
 use crate::storage::Store;
 
@@ -78,39 +79,17 @@ impl Engine {
         anyhow::ensure!(judging <= 1, "at most one pipeline may hold analyzers");
         let routes = routes(&plan.pipelines);
         let Plan { store, clock, budget, analyzers, finding_exporters, settings, .. } = plan;
-        let Store { mut journal, mut ledger, checkpoints, recovery, lock, .. } = store;
-        let position = match recovery {
-            Recovery::Fresh | Recovery::Damaged { .. } => None,
-            Recovery::Recovered(position) => Some(position),
-        };
-        if let Some(position) = position {
-            journal.skip_to(position.next).context("cannot write the journal")?;
-            ledger.expect(position.ledger).context("cannot write the ledger")?;
-        }
-        let from = position.map_or(Offset(0), |position| position.next);
-        let known = scan(&journal.reader(), from).context("cannot read the journal")?;
-        let mut epochs = match position {
-            Some(_) => kept_epochs(&*checkpoints.load(fold::ENGINE)?)?,
-            None => BTreeMap::new(),
-        };
-        epochs.extend(known.epochs);
-        journal_epochs(&mut journal, &*clock, &analyzers, &epochs)?;
-
-        let lock = Arc::new(lock);
+        let Opened { journal, ledger, checkpoints, lock, position, skips } =
+            Opened::new(store, &*clock, &analyzers)?;
         let status = Arc::new(Status::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let (visible, head) = watch::channel(ledger.head().sequence);
-        let sinks = finding_exporters.into_iter().map(|(id, exporter)| Sink {
-            id,
-            exporter,
-            timeout: settings.delivery_timeout,
-            dead_letters: settings.dead_letters.clone(),
-        });
-        let deliveries: Vec<Delivery> = sinks
-            .map(|sink| {
-                Delivery::new(sink, ledger.reader(), checkpoints.clone(), head.clone(), closing.clone())
-            })
-            .collect();
+        let delivery = |(id, exporter)| {
+            let dead_letters = settings.dead_letters.clone();
+            let sink = Sink { id, exporter, timeout: settings.delivery_timeout, dead_letters };
+            Delivery::new(sink, ledger.reader(), checkpoints.clone(), head.clone(), closing.clone())
+        };
+        let deliveries: Vec<Delivery> = finding_exporters.into_iter().map(delivery).collect();
         let entries = journal.reader();
         let journal = Arc::new(SharedJournal::new(journal));
         let tick = settings.tick;
@@ -126,7 +105,7 @@ impl Engine {
             runtime: Handle::current(),
             stopping: stopping.clone(),
             visible,
-            skips: known.skips,
+            skips,
             position,
         });
         status.set(Trouble::Recovering, "the journal is being replayed");
@@ -218,6 +197,39 @@ impl Engine {
         if let Err(error) = self.checkpoints.save_cursors() {
             tracing::warn!("cursors cannot be saved, some findings are exported again: {error:#}");
         }
+    }
+}
+
+/// The store as the engine goes on with it.
+struct Opened {
+    journal: Journal,
+    ledger: Ledger,
+    checkpoints: Checkpoints,
+    lock: Arc<Option<File>>,
+    position: Option<Position>,
+    /// Entries to pass over, and why.
+    skips: BTreeMap<Offset, String>,
+}
+
+impl Opened {
+    /// Holds journal and ledger to the checkpoint, and journals the epochs that are new.
+    fn new(store: Store, clock: &dyn Clock, slots: &[AnalyzerSlot]) -> anyhow::Result<Opened> {
+        let Store { mut journal, mut ledger, checkpoints, recovery, lock, .. } = store;
+        let position = match recovery {
+            Recovery::Fresh | Recovery::Damaged { .. } => None,
+            Recovery::Recovered(position) => Some(position),
+        };
+        let mut epochs = BTreeMap::new();
+        if let Some(position) = position {
+            journal.skip_to(position.next).context("cannot write the journal")?;
+            ledger.expect(position.ledger).context("cannot write the ledger")?;
+            epochs = kept_epochs(&*checkpoints.load(fold::ENGINE)?)?;
+        }
+        let from = position.map_or(Offset(0), |position| position.next);
+        let known = scan(&journal.reader(), from).context("cannot read the journal")?;
+        epochs.extend(known.epochs);
+        journal_epochs(&mut journal, clock, slots, &epochs)?;
+        Ok(Opened { journal, ledger, checkpoints, lock: Arc::new(lock), position, skips: known.skips })
     }
 }
 

@@ -39,6 +39,8 @@ use self::recorded::admissible;
 pub(super) const ENGINE: &str = "@engine";
 /// A checkpoint that took a second is followed by none for this many.
 const CHECKPOINT_SHARE: u32 = 19;
+/// How long to wait at least after a checkpoint that failed.
+const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 /// How long to wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often old behaviors are pruned.
@@ -292,7 +294,11 @@ impl Fold {
         if !due || self.recorded.is_some() || self.not_before.is_some_and(|at| Instant::now() < at) {
             return Ok(());
         }
-        self.checkpoint().map_err(Halt::Failed)
+        self.checkpoint().map_err(|error| {
+            // Analyzers may have forgotten what they touched, so their state is begun anew; the next try is not at once.
+            self.not_before = Some(Instant::now() + self.settings.checkpoint_interval.max(CHECKPOINT_RETRY));
+            Halt::Failed(error.context("the checkpoint cannot be written"))
+        })
     }
 
     /// One transaction: what the analyzers touched, the repeats, the offset, the ledger's head.

@@ -119,6 +119,8 @@ struct Count {
     /// Begins every message; another prefix is another program.
     prefix: &'static str,
     applied: Arc<AtomicU64>,
+    /// Checkpoints that are still to fail.
+    failures: Arc<AtomicU64>,
 }
 
 /// A finding that no JSON can hold.
@@ -184,6 +186,11 @@ impl Analyzer for Count {
         for (req, count) in std::mem::take(&mut self.touched) {
             state.put(req.as_bytes(), &count.to_be_bytes())?;
         }
+        let fails = |left: u64| left.checked_sub(1);
+        anyhow::ensure!(
+            self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_err(),
+            "this checkpoint was told to fail"
+        );
         let fresh = serde_json::to_vec(&self.fresh)?;
         state.put(b"@fresh", &fresh)
     }
@@ -291,6 +298,8 @@ struct World {
     settings: EngineSettings,
     /// Entries that analyzers saw, over all starts.
     applied: Arc<AtomicU64>,
+    /// Checkpoints that are still to fail.
+    failures: Arc<AtomicU64>,
 }
 
 impl World {
@@ -313,6 +322,7 @@ impl World {
             storage,
             settings: EngineSettings { tick: None, ..EngineSettings::default() },
             applied: Arc::default(),
+            failures: Arc::default(),
             folder,
         }
     }
@@ -322,14 +332,15 @@ impl World {
     }
 
     fn slot(&self) -> AnalyzerSlot {
-        let (prefix, applied) = (self.prefix, self.applied.clone());
+        let (prefix, applied, failures) = (self.prefix, self.applied.clone(), self.failures.clone());
         let epoch = self.epoch.map(|hash| Epoch {
             component: "count".to_owned(),
             hash: hash.to_owned(),
             content: "a model".to_owned(),
         });
         let open = move || {
-            Ok(Box::new(Count { prefix, applied: applied.clone(), ..Count::default() }) as Box<dyn Analyzer>)
+            let (applied, failures) = (applied.clone(), failures.clone());
+            Ok(Box::new(Count { prefix, applied, failures, ..Count::default() }) as Box<dyn Analyzer>)
         };
         AnalyzerSlot { id: "count".to_owned(), epoch, open: Box::new(open) }
     }

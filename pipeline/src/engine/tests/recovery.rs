@@ -89,6 +89,24 @@ async fn a_checkpoint_in_the_middle_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_fails_loses_nothing() {
+    let mut world = World::new();
+    world.settings.checkpoint_interval = Duration::ZERO;
+    world.failures.store(1, Ordering::SeqCst);
+    let engine = world.start();
+    work(&world, &engine, ["REQ-A", "REQ-B", "REQ-A REQ-B"]).await;
+    assert_eq!(world.failures.load(Ordering::SeqCst), 0, "one failed");
+    assert!(engine.health().ready, "{:?}", engine.health());
+    stop(engine).await;
+    let engine = world.start();
+    submit(&engine, "REQ-A REQ-C").await.unwrap();
+    world.tick(&engine).await;
+    stop(engine).await;
+    assert_eq!(world.ledger()[4..], ["count: REQ-A=3", "count: REQ-C=1"], "{:?}", world.ledger());
+    assert_eq!(world.replayed().mismatches, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replay_that_differs_from_the_ledger_fails_readiness_and_leaves_the_ledger_alone() {
     let mut world = World::new();
     let engine = world.start();
