@@ -122,7 +122,7 @@ impl Fold {
     pub(super) fn new(parts: Parts) -> Fold {
         let meters = Meters {
             entries: metrics::counter!("homeostat_fold_entries_total"),
-            rows: metrics::counter!("homeostat_fold_rows_total"),
+            rows: metrics::counter!("homeostat_fold_evidence_rows_total"),
             repeats: metrics::counter!("homeostat_fold_repeated_requests_total"),
             findings: metrics::counter!("homeostat_ledger_findings_total"),
             panics: metrics::counter!("homeostat_fold_panics_total"),
