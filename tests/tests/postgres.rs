@@ -8,6 +8,7 @@ use homeostat_pipeline::ledger::LedgerEntry;
 use homeostat_tests::findings::{Opened, at, behavior, deviation, entries, notice, open, step};
 use homeostat_tests::logged::Log;
 use homeostat_tests::postgres::{Database, PASSWORD, Postgres, USER, connect};
+use homeostat_tests::process::eventually;
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -392,6 +393,45 @@ async fn a_connection_that_is_cut_between_two_batches_is_made_again() {
     assert_eq!(client.query(cut, &[]).await.unwrap().len(), 1);
     assert_eq!(exporter.until_taken(&all).await, []);
     assert_eq!(texts(&client, "SELECT sequence::text FROM ledger").await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_inside_a_commit_leaves_everything_once() {
+    let postgres = Postgres::shared().await;
+    let database = postgres.database().await;
+    let exporter = open("postgres", json!({ "url": database.url(), "statement_timeout": "60s" })).await;
+    let all = all_kinds();
+    exporter.until_taken(&all[..1]).await;
+    let client = reader(&database).await;
+    // A commit now waits for a lock of ours.
+    client
+        .batch_execute(
+            "CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER wait_for_test AFTER INSERT ON deviation \
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_for_test(); \
+             SELECT pg_advisory_lock(42)",
+        )
+        .await
+        .unwrap();
+    let cut = async {
+        let query = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND application_name = 'homeostat' AND query = 'COMMIT' AND wait_event_type = 'Lock'";
+        eventually("the commit waits", async || {
+            (client.query(query, &[]).await.unwrap().len() == 1).then_some(())
+        })
+        .await;
+    };
+    let (refused, ()) = tokio::join!(exporter.once(&all), cut);
+    assert!(
+        refused.is_err_and(|refusal| refusal.is_retryable()),
+        "a commit without an answer is not taken for one"
+    );
+    client.batch_execute("SELECT pg_advisory_unlock(42)").await.unwrap();
+    assert_eq!(exporter.until_taken(&all).await, []);
+    assert_eq!(texts(&client, "SELECT sequence::text FROM ledger").await.len(), 6);
+    assert_eq!(texts(&client, "SELECT version::text FROM deviation_transition").await.len(), 3);
+    assert_eq!(breaks(&client).await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -11,6 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::StreamSettings;
 
+/// What is known before anything was said.
+const NOT_YET: &str = "not connected yet";
+/// What is known when a connection has ended and the next attempt has not failed yet.
+const LOST: &str = "disconnected";
 /// The first and the longest pause before the stream is looked for again.
 const REBIND_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -65,8 +69,7 @@ impl Link {
     /// # Errors
     /// The addresses are none. A server that is not there is no error.
     pub async fn open(plan: Plan, stop: CancellationToken) -> anyhow::Result<Link> {
-        let (wire_tx, wire) =
-            watch::channel(Wire { fault: "not connected yet".to_owned(), ..Wire::default() });
+        let (wire_tx, wire) = watch::channel(Wire { fault: NOT_YET.to_owned(), ..Wire::default() });
         let options = plan.options.event_callback(move |event| {
             wire_tx.send_modify(|wire| note(wire, event));
             std::future::ready(())
@@ -75,7 +78,7 @@ impl Link {
         let peers = peers.join(", ");
         let client = options.connect(plan.addresses).await?;
         let jetstream = ContextBuilder::new().timeout(plan.timeout).ack_timeout(plan.timeout).build(client);
-        let (state_tx, state) = watch::channel(State::Down("not connected yet".to_owned()));
+        let (state_tx, state) = watch::channel(State::Down(NOT_YET.to_owned()));
         let (doubt, doubts) = watch::channel(());
         let binder = Binder {
             id: plan.id,
@@ -84,6 +87,7 @@ impl Link {
             wildcard: plan.wildcard,
             peers: peers.clone(),
             state: state_tx,
+            is_outage_said: false,
         };
         tokio::spawn(async move {
             tokio::select! {
@@ -110,7 +114,7 @@ impl Link {
         match &*self.state.borrow() {
             State::Down(fault) => format!("no connection to {}: {fault}", self.peers),
             State::Unbound(fault) => format!("no stream at {}: {fault}", self.peers),
-            State::Bound(stream) => format!("the stream {stream} at {} does not answer", self.peers),
+            State::Bound(stream) => format!("the stream {stream} at {}", self.peers),
         }
     }
 
@@ -128,7 +132,7 @@ fn note(wire: &mut Wire, event: Event) {
         }
         Event::Disconnected | Event::Closed => {
             wire.is_up = false;
-            wire.fault = "disconnected".to_owned();
+            wire.fault = LOST.to_owned();
         }
         Event::ServerError(error) => wire.fault = error.to_string(),
         Event::ClientError(error) => wire.fault = error.to_string(),
@@ -143,10 +147,12 @@ struct Binder {
     wildcard: String,
     peers: String,
     state: watch::Sender<State>,
+    /// Whether the log knows of the outage that there is.
+    is_outage_said: bool,
 }
 
 impl Binder {
-    async fn keep(self, mut wire: watch::Receiver<Wire>, mut doubts: watch::Receiver<()>) {
+    async fn keep(mut self, mut wire: watch::Receiver<Wire>, mut doubts: watch::Receiver<()>) {
         let mut bound_in = None;
         let mut pause = REBIND_PAUSE.0;
         loop {
@@ -175,8 +181,8 @@ impl Binder {
         }
     }
 
-    /// Says a change once, in the log and to those who wait.
-    fn say(&self, state: State) {
+    /// Says a change to those who wait, and in the log: an outage once, with the first reason that tells something.
+    fn say(&mut self, state: State) {
         let is_news = self.state.send_if_modified(|last| {
             let is_news = *last != state;
             last.clone_from(&state);
@@ -190,13 +196,18 @@ impl Binder {
         let (exporter, servers) = (&self.id, &self.peers);
         match state {
             State::Down(fault) => {
-                tracing::warn!(exporter, servers, fault, "no connection to NATS; events wait")
+                if !self.is_outage_said && fault != NOT_YET && fault != LOST {
+                    self.is_outage_said = true;
+                    tracing::warn!(exporter, servers, fault, "no connection to NATS; events wait");
+                }
+                return;
             }
             State::Unbound(fault) => {
-                tracing::error!(exporter, servers, fault, "no stream takes the events; they wait")
+                tracing::error!(exporter, servers, fault, "no stream takes the events; they wait");
             }
             State::Bound(stream) => tracing::info!(exporter, servers, stream, "events go to NATS"),
         }
+        self.is_outage_said = false;
     }
 
     /// The name of the stream that takes our subjects: one that is there, else ours, made now.

@@ -13,6 +13,8 @@ use super::fault::{Fault, spoken};
 
 /// The migrations, in order. One that has shipped is never changed: the next one is added.
 const MIGRATIONS: [(&str, &str); 1] = [("V1__findings", include_str!("migrations/V1__findings.sql"))];
+/// The oldest server, as `server_version_num` has it: the functions are in standard SQL.
+const SERVER_MIN: i32 = 140_000;
 /// How long a process waits for another that migrates.
 const MIGRATION_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -217,7 +219,13 @@ async fn prepare(
 /// Whether the schema is at this version, so that a role that may only write need not touch it.
 async fn is_current(client: &Client, schema: &str) -> Result<bool, Fault> {
     let history = format!("\"{schema}\".refinery_schema_history");
-    let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&history]).await?;
+    let query = "SELECT to_regclass($1) IS NOT NULL, current_setting('server_version_num')::integer";
+    let there = client.query_one(query, &[&history]).await?;
+    let version = there.get::<_, i32>(1);
+    if version < SERVER_MIN {
+        let (is, least) = (version / 10_000, SERVER_MIN / 10_000);
+        return Err(Fault::Act(format!("it is Postgres {is}, and {least} is the oldest that will do")));
+    }
     if !there.get::<_, bool>(0) {
         return Ok(false);
     }

@@ -179,6 +179,8 @@ BEGIN
 END
 $$;
 
+REVOKE ALL ON FUNCTION behavior_partition(date) FROM PUBLIC;
+
 -- The models that held, each from its instant on.
 
 CREATE TABLE model_version (
