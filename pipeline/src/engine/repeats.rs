@@ -7,13 +7,12 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arrow::array::BooleanArray;
-use arrow::compute::filter_record_batch;
 
 use crate::batch::RequestHash;
 use crate::checkpoint::KeyedState;
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Event, EvidenceEvent, Request};
+use crate::evidence::schema;
 
 const KEPT: Duration = Duration::from_secs(15 * 60);
 const MAX_REQUESTS: usize = 200_000;
@@ -84,7 +83,7 @@ impl Repeats {
         let keep: Vec<bool> =
             both().flat_map(|(request, fresh)| std::iter::repeat_n(*fresh, request.rows as usize)).collect();
         anyhow::ensure!(keep.len() == batch.num_rows(), "the requests of an entry do not cover its rows");
-        let batch = filter_record_batch(&batch, &BooleanArray::from(keep))?;
+        let batch = schema::keep(&batch, keep)?;
         let requests: Vec<Request> =
             both().filter(|(_, fresh)| **fresh).map(|(request, _)| *request).collect();
         let event = Event::Evidence(EvidenceEvent { requests, batch });
@@ -151,7 +150,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::evidence::schema;
 
     /// What a checkpoint would hold.
     #[derive(Default)]

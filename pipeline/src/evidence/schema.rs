@@ -10,6 +10,7 @@ use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder,
     Float32Array, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt32Type};
 use arrow::error::ArrowError;
 
@@ -219,6 +220,14 @@ pub fn build(groups: &[&Rows]) -> Result<RecordBatch, ArrowError> {
         word(&WORDS.method, methods)?,
     ]);
     RecordBatch::try_new(schema(), columns)
+}
+
+/// The rows of `batch` for which `keep` says so; it has one item a row.
+///
+/// # Errors
+/// `keep` is shorter or longer than the batch.
+pub fn keep(batch: &RecordBatch, keep: Vec<bool>) -> Result<RecordBatch, ArrowError> {
+    filter_record_batch(batch, &BooleanArray::from(keep))
 }
 
 fn word(words: &ArrayRef, positions: impl Iterator<Item = Option<usize>>) -> Result<ArrayRef, ArrowError> {
