@@ -1,6 +1,7 @@
 //! The exporters of homeostat: one file or folder each; [`list`] is the list.
 
 pub mod file;
+pub mod kg;
 pub mod nats;
 pub mod otlp;
 pub mod postgres;
@@ -17,6 +18,7 @@ pub fn list() -> Vec<Registration> {
             "file",
             "writes findings as JSON lines to a file or to standard output",
         ),
+        Registration::new::<kg::Kg>("kg", "keeps the knowledge graph, embedded or at a SPARQL 1.1 endpoint"),
         Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents"),
         Registration::new::<postgres::Postgres>(
             "postgres",
