@@ -88,12 +88,15 @@ impl Memory {
     }
 
     /// The bits of the exporters that took this request before.
-    fn recall(&self, telemetry: &Telemetry) -> u64 {
+    fn recall(&self, telemetry: &Telemetry, now: Instant) -> u64 {
         if self.count.load(Ordering::Acquire) == 0 {
             return 0;
         }
         let hash = telemetry.hash();
-        self.kept().taken.get(&hash).copied().unwrap_or(0)
+        let mut kept = self.kept();
+        kept.expire(now, MAX_REMEMBERED);
+        self.count.store(kept.order.len(), Ordering::Release);
+        kept.taken.get(&hash).copied().unwrap_or(0)
     }
 
     fn remember(&self, telemetry: &Telemetry, bits: u64, now: Instant) {
@@ -102,19 +105,26 @@ impl Memory {
         }
         let hash = telemetry.hash();
         let mut kept = self.kept();
-        while let Some((since, old)) = kept.order.front().copied()
-            && (now.duration_since(since) > REMEMBERED || kept.order.len() >= MAX_REMEMBERED)
-        {
-            kept.order.pop_front();
-            kept.taken.remove(&old);
-        }
+        kept.expire(now, MAX_REMEMBERED - 1);
         let known = kept.taken.entry(hash).or_default();
         let is_new = *known == 0;
         *known |= bits;
         if is_new {
             kept.order.push_back((now, hash));
         }
-        self.count.store(kept.taken.len(), Ordering::Release);
+        self.count.store(kept.order.len(), Ordering::Release);
+    }
+}
+
+impl Kept {
+    /// Forgets what is old, and the oldest beyond `limit`.
+    fn expire(&mut self, now: Instant, limit: usize) {
+        while let Some((since, old)) = self.order.front().copied()
+            && (now.duration_since(since) > REMEMBERED || self.order.len() > limit)
+        {
+            self.order.pop_front();
+            self.taken.remove(&old);
+        }
     }
 }
 
@@ -134,7 +144,7 @@ pub(super) struct Forwarded {
 impl Forwarding<'_> {
     /// Gives it to every exporter that had not taken it. While that waits it holds its part of the budget.
     pub(super) async fn run(&self, memory: &Memory, budget: &Budget, deadline: Instant) -> Forwarded {
-        let before = memory.recall(&self.telemetry);
+        let before = memory.recall(&self.telemetry, Instant::now());
         let shares_body = self.telemetry.frame.bytes.as_ptr() == self.telemetry.body.as_ptr();
         let body = if shares_body { 0 } else { self.telemetry.body.len() };
         let waiting = match budget.try_forward((self.telemetry.frame.bytes.len() + body) as u64) {
@@ -202,4 +212,41 @@ pub(super) fn outlets<'a>(
         outlets.entry(id.clone()).or_insert_with(|| Arc::new(Outlet::new(id, number, exporter.clone())));
     }
     outlets
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::batch::{Compression, Content, Frame};
+
+    fn telemetry(number: usize) -> Telemetry {
+        let body = Bytes::from(number.to_string());
+        let frame = Frame { content: Content::Protobuf, compression: Compression::None, bytes: body.clone() };
+        Telemetry { signal: Signal::Logs, frame, body, records: 1 }
+    }
+
+    #[test]
+    fn who_took_a_request_is_remembered_for_a_quarter_of_an_hour() {
+        let memory = Memory::default();
+        let now = Instant::now();
+        memory.remember(&telemetry(1), 0b01, now);
+        memory.remember(&telemetry(1), 0b10, now);
+        assert_eq!(memory.recall(&telemetry(1), now + REMEMBERED), 0b11);
+        assert_eq!(memory.recall(&telemetry(2), now), 0);
+        assert_eq!(memory.recall(&telemetry(1), now + REMEMBERED + Duration::from_secs(1)), 0);
+        assert_eq!(memory.count.load(Ordering::Relaxed), 0, "then it costs nothing again");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let memory = Memory::default();
+        let now = Instant::now();
+        for number in 0..=MAX_REMEMBERED {
+            memory.remember(&telemetry(number), 1, now);
+        }
+        assert_eq!(memory.count.load(Ordering::Relaxed), MAX_REMEMBERED);
+        assert_eq!((memory.recall(&telemetry(0), now), memory.recall(&telemetry(1), now)), (0, 1));
+    }
 }

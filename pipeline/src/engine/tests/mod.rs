@@ -292,6 +292,8 @@ struct World {
     prefix: &'static str,
     epoch: Option<&'static str>,
     backends: Vec<Arc<Backend>>,
+    /// Those of a second pipeline with the same receiver, which does not judge.
+    copies: Vec<Arc<Backend>>,
     exporters: Vec<(String, Arc<dyn FindingExporter>)>,
     budget: Budget,
     storage: StorageSettings,
@@ -317,6 +319,7 @@ impl World {
             prefix: "",
             epoch: None,
             backends: Vec::new(),
+            copies: Vec::new(),
             exporters: Vec::new(),
             budget: Budget::new(64 << 20),
             storage,
@@ -345,26 +348,32 @@ impl World {
         AnalyzerSlot { id: "count".to_owned(), epoch, open: Box::new(open) }
     }
 
-    fn start(&self) -> Engine {
-        let exporters = self.backends.iter().enumerate();
-        let exporters = exporters.map(|(number, backend)| {
-            (format!("otlp/{number}"), backend.clone() as Arc<dyn TelemetryExporter>)
+    fn pipeline(&self, name: &str, backends: &[Arc<Backend>], judges: bool) -> Pipeline {
+        let exporters = backends.iter().enumerate().map(|(number, backend)| {
+            (format!("{name}/{number}"), backend.clone() as Arc<dyn TelemetryExporter>)
         });
-        let pipeline = Pipeline {
-            name: "traces".to_owned(),
+        Pipeline {
+            name: name.to_owned(),
             signals: vec![Signal::Traces],
             receivers: vec!["in".to_owned()],
             processors: vec![("tag".to_owned(), Arc::new(Tag))],
             telemetry_exporters: exporters.collect(),
-            judges: true,
-        };
+            judges,
+        }
+    }
+
+    fn start(&self) -> Engine {
+        let mut pipelines = vec![self.pipeline("traces", &self.backends, true)];
+        if !self.copies.is_empty() {
+            pipelines.push(self.pipeline("traces/copy", &self.copies, false));
+        }
         Engine::start(Plan {
             store: Store::open(&self.storage).unwrap(),
             clock: self.clock.clone(),
             budget: self.budget.clone(),
             analyzers: vec![self.slot()],
             finding_exporters: self.exporters.clone(),
-            pipelines: vec![pipeline],
+            pipelines,
             settings: self.settings.clone(),
         })
         .unwrap()

@@ -175,3 +175,48 @@ async fn who_stops_takes_nothing_more_and_says_so() {
     engine.stop(deadline()).await;
     assert_eq!(journalled(&world), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_pipeline_of_a_receiver_forwards_and_one_judges() {
+    let mut world = World::new();
+    let (one, copy) = (Backend::new([]), Backend::new([Ok(Taken::default()), Err(busy())]));
+    world.backends.push(one.clone());
+    world.copies.push(copy.clone());
+    let engine = world.start();
+    submit(&engine, "REQ-A").await.unwrap();
+    assert_eq!((one.calls(), copy.calls()), (1, 1));
+    assert!(submit(&engine, "REQ-B").await.unwrap_err().is_retryable());
+    submit(&engine, "REQ-B").await.unwrap();
+    assert_eq!((one.calls(), copy.calls()), (2, 3), "the repeat goes to the one that had not taken it");
+    world.tick(&engine).await;
+    stop(engine).await;
+    assert_eq!(world.ledger(), ["count: REQ-A=1", "count: REQ-B=1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_ticks_by_itself() {
+    let mut world = World::new();
+    world.settings.tick = Some(Duration::from_millis(1));
+    let exporter = Journalist::new();
+    world.exporters.push(("sink".to_owned(), exporter.clone()));
+    let engine = world.start();
+    submit(&engine, "REQ-A").await.unwrap();
+    assert_eq!(exporter.has(1).await.len(), 1);
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pipelines_that_judge_are_refused_at_start() {
+    let world = World::new();
+    let pipelines = vec![world.pipeline("a", &[], true), world.pipeline("b", &[], true)];
+    let plan = Plan {
+        store: Store::open(&world.storage).unwrap(),
+        clock: world.clock.clone(),
+        budget: world.budget.clone(),
+        analyzers: vec![world.slot()],
+        finding_exporters: Vec::new(),
+        pipelines,
+        settings: world.settings.clone(),
+    };
+    assert!(Engine::start(plan).is_err());
+}
