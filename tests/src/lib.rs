@@ -10,6 +10,7 @@ pub mod messages;
 pub mod nats;
 pub mod postgres;
 pub mod process;
+pub mod scenario;
 pub mod sparql;
 pub mod telemetry;
 pub mod world;

@@ -30,7 +30,6 @@ fn bucket(value: f64) -> i32 {
     if magnitude < f64::MIN_POSITIVE {
         return 0;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "17 bits are left after the shift")]
     let number = (magnitude.to_bits() >> SHIFT) as i32;
     if value < 0.0 { -number } else { number }
 }
