@@ -113,11 +113,16 @@ impl Postgres {
         Ok(())
     }
 
-    /// A fresh, empty database.
+    /// A fresh, empty database, in which the schema `homeostat` needs no name.
     pub async fn database(&self) -> Database {
         let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
         let client = self.client("postgres").await;
-        client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a superuser makes databases");
+        for step in [
+            format!("CREATE DATABASE {name}"),
+            format!("ALTER DATABASE {name} SET search_path TO homeostat, public"),
+        ] {
+            client.batch_execute(&step).await.expect("a superuser makes databases");
+        }
         Database { name, port: self.port }
     }
 
