@@ -1,9 +1,8 @@
 //! Forwards telemetry to an OTLP backend over gRPC or HTTP: the frame's bytes as they came, within the sender's deadline.
 //!
 //! ```yaml
-//! exporters:
-//!   otlp/backend: { endpoint: http://127.0.0.1:5317, timeout: 5s }
-//!   otlphttp/vendor: { endpoint: http://127.0.0.1:5318, headers: { api-key: "${env:API_KEY:-none}" } }
+//! otlp/backend: { endpoint: http://127.0.0.1:5317, timeout: 5s }
+//! otlphttp/vendor: { endpoint: http://127.0.0.1:5318, headers: { api-key: "${env:API_KEY:-none}" } }
 //! ```
 //!
 //! What the backend may take later is sent again ([`attempt`] says what that is) until the time is over; then the sender is
@@ -13,8 +12,6 @@
 
 mod attempt;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -275,3 +272,6 @@ impl TelemetryExporter for Exporter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,10 @@
 //! Receives OTLP over gRPC and HTTP, and answers each sender only after the pipeline has answered.
 //!
 //! ```yaml
-//! receivers:
-//!   otlp:
-//!     protocols:
-//!       grpc: { endpoint: 127.0.0.1:4317, max_recv_msg_size_mib: 4 }
-//!       http: { endpoint: 127.0.0.1:4318, max_request_body_size: 20971520 }
+//! otlp:
+//!   protocols:
+//!     grpc: { endpoint: 127.0.0.1:4317, max_recv_msg_size_mib: 4 }
+//!     http: { endpoint: 127.0.0.1:4318, max_request_body_size: 20971520 }
 //! ```
 //!
 //! A request is read into one buffer ([`body`]), inflated once ([`inflate`]), walked, submitted ([`intake`]) and answered
@@ -24,8 +23,6 @@ mod meter;
 mod post;
 mod reply;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -191,3 +188,6 @@ impl contract::Receiver for Receiver {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
