@@ -10,7 +10,8 @@ use homeostat_pipeline::finding::{Finding, Notice};
 use homeostat_pipeline::ledger::{Head, Ledger};
 use homeostat_pipeline::log::{Log, Options};
 
-const OPTIONS: Options = Options { name: "bench", segment_bytes: 32 << 20, first: 0, partition: 0 };
+const OPTIONS: Options =
+    Options { name: "bench", segment_bytes: 32 << 20, first: 0, partition: 0, synced: None };
 
 fn group_commits(c: &mut Criterion) {
     let mut group = c.benchmark_group("log");

@@ -89,7 +89,7 @@ impl Journal {
     /// The directory cannot be read or written; damage is no error.
     pub fn open(dir: &Path, retention: Retention) -> io::Result<(Journal, Opened)> {
         let segment_bytes = SEGMENT_BYTES.min(retention.bytes_max / 8).max(64 << 10);
-        let options = Options { name: "journal", segment_bytes, first: 0, partition: 0 };
+        let options = Options { name: "journal", segment_bytes, first: 0, partition: 0, synced: None };
         let (log, opened) = Log::open(dir, options)?;
         let last_time = opened.last.as_ref().and_then(|frame| format::time(&frame.bytes));
         let disk = Some(Disk { directory: dir.to_owned(), retention });

@@ -15,12 +15,10 @@ const BYTES: usize = 44;
 pub(super) struct HeadFile(File);
 
 impl HeadFile {
-    /// Opens or creates it; and what it says.
-    pub fn open(dir: &Path) -> io::Result<(HeadFile, Option<Head>)> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(NAME))?;
-        let head = read(&file)?;
-        Ok((HeadFile(file), head))
+    /// Opens or creates it.
+    pub fn open(dir: &Path) -> io::Result<HeadFile> {
+        let path = dir.join(NAME);
+        Ok(HeadFile(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?))
     }
 
     pub fn write(&self, head: Head) -> io::Result<()> {

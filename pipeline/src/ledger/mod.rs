@@ -125,9 +125,11 @@ impl Ledger {
     }
 
     fn open_with(dir: &Path, segment_bytes: u64) -> io::Result<(Ledger, Opened)> {
-        let options = Options { name: "ledger", segment_bytes, first: 1, partition: 0 };
+        let recorded = head::recorded(dir)?;
+        let synced = recorded.map(|head| head.sequence);
+        let options = Options { name: "ledger", segment_bytes, first: 1, partition: 0, synced };
         let (log, opened) = Log::open(dir, options)?;
-        let (head_file, recorded) = HeadFile::open(dir)?;
+        let head_file = HeadFile::open(dir)?;
         let mut head = Head::default();
         if let Some(frame) = &opened.last {
             head.sequence = frame.index;

@@ -79,7 +79,12 @@ pub(super) struct Files {
 
 impl Files {
     pub fn open(dir: &Path, options: Options) -> io::Result<(Files, Opened)> {
-        fs::create_dir_all(dir).map_err(about("create", dir))?;
+        if !dir.is_dir() {
+            fs::create_dir_all(dir).map_err(about("create", dir))?;
+            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                segment::sync_directory(parent)?;
+            }
+        }
         remove_leftovers(dir)?;
         let mut segments = segment::list(dir)?;
         let mut opened = Opened::default();
@@ -332,19 +337,24 @@ fn open_last(
         segment.bytes = segment.bytes.max(segment::HEADER_BYTES);
     }
     let mut scan = Scan::new(file.try_clone()?, segment.first);
+    let (mut end, mut next) = (scan.position(), scan.expected());
     while let Some(item) = scan.next(Limit { bytes: segment.bytes, index: None })? {
         match item {
-            Item::Frame(frame) => opened.last = Some(frame),
+            Item::Frame(frame) => {
+                opened.last = Some(frame);
+                (end, next) = (scan.position(), scan.expected());
+            }
+            Item::Gap(gap) if options.synced.is_some_and(|synced| gap.from > synced) => break,
             Item::Gap(gap) => opened.gaps.push(gap),
         }
     }
-    opened.cut_bytes = segment.bytes.saturating_sub(scan.position());
+    opened.cut_bytes = segment.bytes.saturating_sub(end);
     if opened.cut_bytes > 0 {
-        file.set_len(scan.position()).map_err(about("cut", &path))?;
+        file.set_len(end).map_err(about("cut", &path))?;
         file.sync_all().map_err(about("sync", &path))?;
-        segment.bytes = scan.position();
+        segment.bytes = end;
     }
-    Ok((Active { file, path, bytes: segment.bytes }, scan.expected()))
+    Ok((Active { file, path, bytes: segment.bytes }, next))
 }
 
 fn last_frame(dir: &Path, segment: &Segment) -> io::Result<Option<Frame>> {
@@ -360,6 +370,16 @@ fn last_frame(dir: &Path, segment: &Segment) -> io::Result<Option<Frame>> {
 }
 
 fn report(options: &Options, dir: &Path, opened: &Opened) {
+    for gap in &opened.gaps {
+        counter!("homeostat_log_gaps_total", "log" => options.name).increment(1);
+        tracing::error!(
+            log = options.name,
+            directory = %dir.display(),
+            from = gap.from,
+            to = gap.to,
+            "frames of the log are damaged or missing"
+        );
+    }
     if opened.cut_bytes > 0 {
         counter!("homeostat_log_cut_bytes_total", "log" => options.name).increment(opened.cut_bytes);
         tracing::warn!(

@@ -38,6 +38,9 @@ pub struct Options {
     pub first: u64,
     /// Written into each segment's header.
     pub partition: u32,
+    /// The last frame that is known to have been synced, when somebody recorded it: a hole behind it is what a power failure left
+    /// of frames that nobody was answered for, and ends the log like a torn tail.
+    pub synced: Option<u64>,
 }
 
 /// What a log without disk keeps at most; older frames become a gap.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn options(segment_bytes: u64) -> Options {
-    Options { name: "test", segment_bytes, first: 0, partition: 0 }
+    Options { name: "test", segment_bytes, first: 0, partition: 0, synced: None }
 }
 
 fn open(dir: &Path) -> (Log, Opened) {
@@ -249,7 +249,7 @@ fn intact(dir: &Path, expected: &[Vec<u8>], segments: &[u64]) -> Vec<bool> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn an_intact_frame_is_never_lost_and_every_hole_is_said(
