@@ -207,7 +207,12 @@ fn conclude(directory: &Path, outcome: &Outcome) -> anyhow::Result<u8> {
         "\nfrom the deviation to its requirement and its traces, in SPARQL over the graph rebuilt from the ledger:",
     );
     let answer = Graph::rebuild(&reader)?.query(WALK)?;
-    output::line(&answer.to_string());
+    for row in &answer.rows {
+        for (column, value) in answer.columns.iter().zip(row) {
+            output::line(&format!("  {column:<12} {value}"));
+        }
+        output::line("");
+    }
     let missing = outcome.missing();
     for what in &missing {
         output::line(&format!("missing: {what}"));

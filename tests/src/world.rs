@@ -140,13 +140,14 @@ service:
     /// The deviations as the graph has them.
     pub fn in_graph(&self) -> BTreeSet<Seen> {
         let query = "PREFIX homeo: <https://homeostat.dev/ns#> PREFIX dcterms: <http://purl.org/dc/terms/>
-            SELECT ?uid ?req ?version WHERE { GRAPH ?g {
-              ?deviation a homeo:Deviation ; homeo:uid ?uid ; homeo:requirementKey ?req ; homeo:version ?version } }";
+            SELECT ?node ?req ?version WHERE { GRAPH ?g {
+              ?node a homeo:Deviation ; homeo:version ?version ; homeo:violates ?violated .
+              ?violated dcterms:identifier ?req } }";
         let field = |row: &BTreeMap<String, String>, name: &str| row.get(name).cloned().unwrap_or_default();
         let rows = self.sparql.select(query);
         rows.iter()
             .map(|row| Seen {
-                uid: field(row, "uid"),
+                uid: field(row, "node").rsplit(':').next().unwrap_or_default().to_owned(),
                 req: field(row, "req"),
                 version: field(row, "version").parse().unwrap_or(-1),
             })

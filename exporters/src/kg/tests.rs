@@ -1,3 +1,5 @@
+//! The graph against itself: rebuilt, repeated, in any order of repeats, and at a real endpoint.
+
 use std::collections::BTreeMap;
 
 use homeostat_pipeline::clock::Timestamp;
