@@ -143,7 +143,7 @@ impl Inlet {
     fn enqueue(&self, command: Command) -> Result<(), Refusal> {
         self.shared.queue.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::busy("too many requests wait for the journal"),
-            mpsc::error::TrySendError::Closed(_) => Refusal::busy("homeostat is stopping"),
+            mpsc::error::TrySendError::Closed(_) => gone(),
         })
     }
 
@@ -208,13 +208,18 @@ impl Receipt {
     }
 }
 
+/// The journal's writer takes nothing any more.
+fn gone() -> Refusal {
+    Refusal::busy("homeostat is stopping, or cannot go on (its log says why)")
+}
+
 async fn journalled(
     done: oneshot::Receiver<Result<(), Refusal>>,
     deadline: Instant,
 ) -> Result<Taken, Refusal> {
     match timeout_at(deadline, done).await {
         Ok(Ok(outcome)) => outcome.map(|()| Taken::default()),
-        Ok(Err(_)) => Err(Refusal::busy("homeostat is stopping")),
+        Ok(Err(_)) => Err(gone()),
         Err(_) => Err(Refusal::busy("the journal did not commit within the sender's deadline")),
     }
 }
