@@ -13,6 +13,9 @@ use super::record::{Scene, record};
 use super::ruled::Judged;
 use super::window::Span;
 
+/// Before every window.
+const NEVER: Timestamp = Timestamp::from_nanos(i64::MIN);
+
 /// The life of one measure of one subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
@@ -40,8 +43,8 @@ impl Default for Episode {
         Episode {
             state: EpisodeState::default(),
             holds: BTreeMap::new(),
-            judged_through: Timestamp::from_nanos(i64::MIN),
-            known_through: Timestamp::from_nanos(i64::MIN),
+            judged_through: NEVER,
+            known_through: NEVER,
             worst: None,
             worst_severity: Severity::Low,
             rank: 0,
@@ -91,6 +94,10 @@ impl Episode {
     pub fn judge(&mut self, verdicts: &[Option<bool>], scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
         let span = scene.span;
         let is_correction = span.end <= self.judged_through;
+        // Silence is counted from the first window on.
+        if self.known_through == NEVER {
+            self.known_through = span.start;
+        }
         self.judged_through = self.judged_through.max(span.end);
         self.awaits_data = scene.defaults.no_data.becomes == WithoutData::Breach;
         let Some(violated) = counted(verdicts, scene.defaults) else { return };

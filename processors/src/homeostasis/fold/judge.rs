@@ -100,13 +100,7 @@ fn is_effective(ruled: &Ruled, req: &str, span: Span) -> bool {
 /// Evaluates every rule over the rows of its measure, all windows and subjects together; then in the order in which episodes
 /// take their steps: windows, requirements and labels, measures.
 fn evaluate(mut cases: Vec<Case<'_>>) -> Vec<Verdict> {
-    let rules = |case: &Case<'_>| std::ptr::from_ref(case.judged);
-    cases.sort_by(|a, b| {
-        (a.identity.req(), a.identity.label_names(), a.measure())
-            .cmp(&(b.identity.req(), b.identity.label_names(), b.measure()))
-            .then_with(|| a.span.cmp(&b.span))
-            .then_with(|| a.identity.cmp(b.identity))
-    });
+    cases.sort_by_key(|case| case.judged.number);
     let facts: Vec<Facts<'_>> = cases
         .iter()
         .map(|case| Facts {
@@ -118,7 +112,7 @@ fn evaluate(mut cases: Vec<Case<'_>>) -> Vec<Verdict> {
     let facts = Facted::new(&facts);
     let mut verdicts: Vec<Vec<Option<bool>>> = vec![Vec::new(); cases.len()];
     let mut start = 0;
-    for chunk in cases.chunk_by(|a, b| std::ptr::eq(rules(a), rules(b))) {
+    for chunk in cases.chunk_by(|a, b| a.judged.number == b.judged.number) {
         let end = start + chunk.len();
         for rule in &chunk[0].judged.rules {
             for (of, verdict) in verdicts[start..end].iter_mut().zip(facts.judge(&rule.condition, start..end))

@@ -133,8 +133,7 @@ impl Fold {
     /// Forgets windows that nothing can correct any more, and the subjects that only they knew.
     fn drop_expired(&mut self) {
         let Some(ruled) = &self.ruled else { return };
-        let window = &ruled.model.defaults.window;
-        let kept_for = window.allowed_lateness + window.correction;
+        let kept_for = ruled.kept_for();
         for (span, window) in window::expired(&mut self.windows, self.now, kept_for) {
             for (subject, pane) in window.panes() {
                 self.subjects.release(*subject);

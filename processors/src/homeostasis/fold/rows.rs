@@ -118,14 +118,14 @@ struct Stop {
 /// Folds the rows.
 pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
     let window = &target.ruled.model.defaults.window;
-    let kept_for = window.allowed_lateness + window.correction;
+    let kept_for = target.ruled.kept_for();
     let mut routes = Routes::new(columns);
     let mut current: Option<(Span, &mut Window)> = None;
     for row in 0..columns.len() {
         let count = columns.count(row);
         let time = columns.time(row).filter(|time| *time != Timestamp::ZERO).unwrap_or(target.now);
         if time > target.now + AHEAD_MAX {
-            tally.ahead += count;
+            tally.ahead = tally.ahead.saturating_add(count);
             continue;
         }
         let span = match &current {
@@ -133,7 +133,7 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
             Some(_) | None => Span::around(time, window.size),
         };
         if span.end + kept_for < target.now {
-            tally.late += count;
+            tally.late = tally.late.saturating_add(count);
             continue;
         }
         let maker = Maker {
@@ -154,7 +154,7 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
             settle(route, span, window, target.subjects, &texts);
         }
         drop_in(route, window, columns, row, count);
-        tally.folded += count;
+        tally.folded = tally.folded.saturating_add(count);
     }
 }
 
@@ -248,7 +248,7 @@ impl<'a> Routes<'a> {
         self.last = Some((key, at));
         let route = &mut self.all[at];
         if route.is_overflowed {
-            tally.overflowed += count;
+            tally.overflowed = tally.overflowed.saturating_add(count);
         }
         (route, said)
     }

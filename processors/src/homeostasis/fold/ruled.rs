@@ -29,6 +29,8 @@ pub struct Group {
 /// A measure and the rules on it.
 #[derive(Clone, Debug)]
 pub struct Judged {
+    /// Its place among all of the model's.
+    pub number: usize,
     /// Unit, direction, thresholds, baseline.
     pub expected: Expectation,
     /// In the order written; never empty.
@@ -47,18 +49,28 @@ pub struct Slot {
 impl Ruled {
     /// Derives what the fold needs.
     pub fn new(model: Model) -> Ruled {
-        let groups = model
+        let mut groups: BTreeMap<String, Vec<Group>> = model
             .requirements
             .iter()
             .filter(|(_, requirement)| !requirement.rules.is_empty())
             .map(|(key, requirement)| (key.clone(), groups_of(requirement)))
             .collect();
+        let all = groups.values_mut().flatten().flat_map(|group| &mut group.measures);
+        for (number, judged) in all.enumerate() {
+            judged.number = number;
+        }
         Ruled { model, groups }
     }
 
     /// The group of a requirement that judges by exactly these labels.
     pub fn group<'a>(&self, req: &str, labels: impl Iterator<Item = &'a String> + Clone) -> Option<&Group> {
         self.groups.get(req)?.iter().find(|group| group.labels.iter().eq(labels.clone()))
+    }
+
+    /// How long after its end a window is kept: late rows correct it.
+    pub fn kept_for(&self) -> Duration {
+        let window = &self.model.defaults.window;
+        window.correction.max(window.allowed_lateness)
     }
 
     /// The longest time for which an ended episode can still matter.
@@ -75,7 +87,7 @@ fn groups_of(requirement: &Requirement) -> Vec<Group> {
         let judged = requirement.expectations.iter().filter_map(|(name, expected)| {
             let rules: Vec<Rule> =
                 requirement.rules_of(name).filter(|rule| rule.group_by == *labels).cloned().collect();
-            (!rules.is_empty()).then(|| Judged { expected: expected.clone(), rules })
+            (!rules.is_empty()).then(|| Judged { number: 0, expected: expected.clone(), rules })
         });
         Group { labels: labels.clone(), measures: judged.collect() }
     };
@@ -138,14 +150,16 @@ impl Judged {
 
     /// Reads the measure from a pane whose window is `size` long.
     pub fn read(&self, pane: &Pane, slots: &[Slot], size: Duration, min_samples: u64) -> Reading {
-        let parts: Vec<(&Dist, Unit)> = (0_u32..)
+        let mut parts: Vec<(&Slot, &Dist, Unit)> = (0_u32..)
             .zip(slots)
-            .filter_map(|(number, slot)| Some((pane.dist(number)?, self.unit_of(slot)?)))
+            .filter_map(|(number, slot)| Some((slot, pane.dist(number)?, self.unit_of(slot)?)))
             .collect();
+        // Slots are numbered as they come; sums of floats must not show it.
+        parts.sort_by_key(|(slot, _, _)| *slot);
+        let parts: Vec<(&Dist, Unit)> = parts.into_iter().map(|(_, dist, unit)| (dist, unit)).collect();
         let is_counted = self.expected.measure.statistic.is_counted();
-        let errors = parts.iter().map(|(dist, _)| dist.errors).sum();
-        let samples: u64 =
-            parts.iter().map(|(dist, _)| if is_counted { dist.count } else { dist.sketch.count() }).sum();
+        let errors = total(&parts, |dist| dist.errors);
+        let samples = total(&parts, |dist| if is_counted { dist.count } else { dist.sketch.count() });
         let needed = if needs_samples(self.expected.measure.statistic) { min_samples } else { 0 };
         let value = if samples == 0 || samples < needed { None } else { self.value(&parts, size) };
         let value = value.filter(|value| value.is_finite());
@@ -154,7 +168,7 @@ impl Judged {
 
     #[expect(clippy::cast_precision_loss, reason = "counts of a window are far below 2^53")]
     fn value(&self, parts: &[(&Dist, Unit)], size: Duration) -> Option<f64> {
-        let total = |of: fn(&Dist) -> u64| parts.iter().map(|(dist, _)| of(dist)).sum::<u64>() as f64;
+        let total = |of: fn(&Dist) -> u64| total(parts, of) as f64;
         let count = || total(|dist| dist.count);
         let unit = self.expected.unit;
         let each = |of: fn(&Dist) -> f64| {
@@ -207,6 +221,10 @@ impl Judged {
     }
 }
 
+fn total(parts: &[(&Dist, Unit)], of: impl Fn(&Dist) -> u64) -> u64 {
+    parts.iter().fold(0, |total, (dist, _)| total.saturating_add(of(dist)))
+}
+
 /// Few observations make a share or a quantile unknown; a count or an extreme is what it is.
 const fn needs_samples(statistic: Statistic) -> bool {
     match statistic {
@@ -222,6 +240,7 @@ const fn needs_samples(statistic: Statistic) -> bool {
 
 /// The quantile over slots whose units differ; with one slot that of its sketch, never beyond what was seen.
 fn quantile_of(parts: &[(&Dist, Unit)], quantile: f64, unit: Unit) -> Option<f64> {
+    let parts_total = total(parts, |dist| dist.sketch.count());
     let mut parts = parts.iter().filter(|(dist, _)| dist.sketch.count() > 0);
     let (first, from) = parts.next()?;
     let rest: Vec<_> = parts.collect();
@@ -239,7 +258,7 @@ fn quantile_of(parts: &[(&Dist, Unit)], quantile: f64, unit: Unit) -> Option<f64
         }
     }
     values.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let rank = sketch::rank(values.iter().map(|(_, count)| count).sum(), quantile);
+    let rank = sketch::rank(parts_total, quantile);
     let mut seen = 0_u128;
     let found = values.iter().find(|(_, count)| {
         seen += u128::from(*count);

@@ -32,24 +32,6 @@ pub enum Identity {
     },
 }
 
-impl Identity {
-    /// The requirement; empty for a node.
-    pub fn req(&self) -> &str {
-        match self {
-            Identity::Requirement { req, .. } => req,
-            Identity::Node { .. } => "",
-        }
-    }
-
-    /// The names of the group labels, sorted.
-    pub fn label_names(&self) -> Vec<&str> {
-        match self {
-            Identity::Requirement { labels, .. } => labels.keys().map(String::as_str).collect(),
-            Identity::Node { .. } => Vec::new(),
-        }
-    }
-}
-
 /// One subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subject {

@@ -216,11 +216,11 @@ fn what_can_no_longer_matter_is_forgotten_by_memory_and_checkpoint() {
 fn rows_too_late_and_too_far_ahead_are_not_folded() {
     let mut fold = fresh(10);
     let early = Seen { second: 3_000.0, ..slow() };
-    let late = Seen { second: 500.0, ..slow() };
+    let late = Seen { second: 1_679.0, ..slow() };
     run(&mut fold, &[epoch(0.0, MODEL), evidence(2_000.0, &[early.clone(), late.clone()])]);
     assert!(fold.windows.is_empty());
     let ahead = Seen { second: 2_599.0, ..slow() };
-    let correctable = Seen { second: 1_621.0, ..slow() };
+    let correctable = Seen { second: 1_681.0, ..slow() };
     run(&mut fold, &[evidence(2_000.0, &[ahead, correctable])]);
     assert_eq!(fold.windows.len(), 2);
 }
