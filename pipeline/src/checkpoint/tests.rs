@@ -1,3 +1,5 @@
+//! Checkpoints: whole or absent, and damage set aside.
+
 use std::fs;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The journal: what goes in comes out, in one order and one time.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

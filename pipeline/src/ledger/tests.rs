@@ -1,3 +1,5 @@
+//! The chain: any entry edited, removed, inserted or swapped is found.
+
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -1,3 +1,5 @@
+//! The log: no intact frame is lost and no hole goes unsaid, whatever is cut or flipped.
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! Selectors: what parses, what matches, and which literals a match cannot do without.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

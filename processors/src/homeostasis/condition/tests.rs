@@ -1,3 +1,5 @@
+//! Conditions: the seed's, the grammar's, and every mistake with its column.
+
 use std::time::Duration;
 
 use homeostat_pipeline::finding::Level;

@@ -1,0 +1,37 @@
+//! What `docs/model.md` shows, held to the code.
+
+use super::*;
+
+#[test]
+fn the_models_of_the_documentation_load_without_a_warning() {
+    let page = include_str!("../../../../../docs/model.md");
+    let models: Vec<&str> = page
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .filter(|block| block.starts_with("homeostasis_model:"))
+        .collect();
+    assert_eq!(models.len(), 2);
+    for model in models {
+        assert_eq!(warnings(model), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_conditions_of_the_documentation_compile() {
+    let page = include_str!("../../../../../docs/model.md");
+    let table = page.split("| condition | fires |").nth(1).unwrap_or_default();
+    let rows: Vec<&str> = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with("| `"))
+        .filter_map(|line| line.split('`').nth(1))
+        .collect();
+    assert_eq!(rows.len(), 7);
+    let body = "thresholds: { p95_latency_ms: { warning: 400, critical: 500, lower: 10, upper: 600 } }\n\
+                baseline: { p95_latency_ms: { median: 235, mean: 240, stddev: 30 } }\ndeviation_rules:\n";
+    for condition in rows {
+        let rule = format!("- {{ condition: \"{condition}\", severity: low }}");
+        assert_eq!(warnings(&one(&format!("{body}{rule}"))), Vec::<String>::new(), "{condition}");
+    }
+}
