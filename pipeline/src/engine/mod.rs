@@ -16,6 +16,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -79,13 +80,13 @@ impl Engine {
         anyhow::ensure!(judging <= 1, "at most one pipeline may hold analyzers");
         let routes = routes(&plan.pipelines);
         let Plan { store, clock, budget, analyzers, finding_exporters, settings, .. } = plan;
-        let Opened { journal, ledger, checkpoints, lock, position, skips } =
+        let Opened { journal, ledger, checkpoints, dead_letters, lock, position, skips } =
             Opened::new(store, &*clock, &analyzers)?;
         let status = Arc::new(Status::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let (visible, head) = watch::channel(ledger.head().sequence);
         let delivery = |(id, exporter)| {
-            let dead_letters = settings.dead_letters.clone();
+            let dead_letters = dead_letters.clone();
             let sink = Sink { id, exporter, timeout: settings.delivery_timeout, dead_letters };
             Delivery::new(sink, ledger.reader(), checkpoints.clone(), head.clone(), closing.clone())
         };
@@ -205,6 +206,7 @@ struct Opened {
     journal: Journal,
     ledger: Ledger,
     checkpoints: Checkpoints,
+    dead_letters: Option<PathBuf>,
     lock: Arc<Option<File>>,
     position: Option<Position>,
     /// Entries to pass over, and why.
@@ -214,7 +216,7 @@ struct Opened {
 impl Opened {
     /// Holds journal and ledger to the checkpoint, and journals the epochs that are new.
     fn new(store: Store, clock: &dyn Clock, slots: &[AnalyzerSlot]) -> anyhow::Result<Opened> {
-        let Store { mut journal, mut ledger, checkpoints, recovery, lock, .. } = store;
+        let Store { mut journal, mut ledger, checkpoints, recovery, components, lock } = store;
         let position = match recovery {
             Recovery::Fresh | Recovery::Damaged { .. } => None,
             Recovery::Recovered(position) => Some(position),
@@ -229,7 +231,9 @@ impl Opened {
         let known = scan(&journal.reader(), from).context("cannot read the journal")?;
         epochs.extend(known.epochs);
         journal_epochs(&mut journal, clock, slots, &epochs)?;
-        Ok(Opened { journal, ledger, checkpoints, lock: Arc::new(lock), position, skips: known.skips })
+        let dead_letters = components.map(|folder| folder.join("dead-letters"));
+        let (lock, skips) = (Arc::new(lock), known.skips);
+        Ok(Opened { journal, ledger, checkpoints, dead_letters, lock, position, skips })
     }
 }
 

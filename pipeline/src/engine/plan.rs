@@ -1,6 +1,5 @@
 //! What to run: the opened components and how they hang together. The binary builds it from the configuration.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,8 @@ pub type OpenAnalyzer = Box<dyn Fn() -> anyhow::Result<Box<dyn Analyzer>> + Send
 
 /// Everything that [`super::Engine::start`] runs.
 pub struct Plan {
-    /// All that is durable, opened.
+    /// All that is durable, opened. Dead letters go to `dead-letters` in its folder of components, a file for each finding
+    /// exporter; without disk they are only counted and logged.
     pub store: Store,
     /// Stamps journal entries.
     pub clock: Arc<dyn Clock>,
@@ -73,8 +73,6 @@ pub struct EngineSettings {
     pub behavior_age_max: Duration,
     /// One attempt of a finding exporter may take this long.
     pub delivery_timeout: Duration,
-    /// The folder of the dead letters, a file for each finding exporter; none: they are only counted and logged.
-    pub dead_letters: Option<PathBuf>,
 }
 
 impl Default for EngineSettings {
@@ -86,7 +84,6 @@ impl Default for EngineSettings {
             checkpoint_idle: Duration::from_secs(600),
             behavior_age_max: Duration::from_secs(30 * 24 * 3600),
             delivery_timeout: Duration::from_secs(30),
-            dead_letters: None,
         }
     }
 }

@@ -50,8 +50,7 @@ async fn a_cursor_outlives_the_process_and_a_new_exporter_gets_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_sink_refuses_for_good_is_a_dead_letter_and_blocks_nothing() {
     let mut world = World::new();
-    let letters = world.path().join("dead-letters");
-    world.settings.dead_letters = Some(letters.clone());
+    let letters = world.path().join("components/dead-letters");
     let exporter = Journalist::rejecting(Some(2));
     world.exporters.push(("sink/one".to_owned(), exporter.clone()));
     let engine = world.start();
