@@ -155,11 +155,21 @@ impl std::error::Error for Problem {}
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     known
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness >= 0.75)
+        .map(|candidate| (likeness(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= 0.6)
         .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
         .map(|(_, candidate)| format!(" (did you mean \"{candidate}\"?)"))
         .unwrap_or_default()
+}
+
+/// 0 … 1: few edits apart (transposed letters are one), or alike from the start on.
+fn likeness(a: &str, b: &str) -> f64 {
+    let from_the_start = strsim::jaro_winkler(a, b);
+    strsim::normalized_damerau_levenshtein(a, b).max(if from_the_start >= 0.85 {
+        from_the_start
+    } else {
+        0.0
+    })
 }
 
 /// Parses YAML text into a tree; `config::parse` is the only one.
