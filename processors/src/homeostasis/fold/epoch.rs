@@ -59,6 +59,7 @@ impl Fold {
         self.epoch = Some(epoch.clone());
         self.epoch_is_touched = true;
         self.subjects.is_overflowed = false;
+        self.subjects.generation += 1;
         self.overflow_told = false;
         if let Some(before) = before {
             self.end_without_rules(&before, out);

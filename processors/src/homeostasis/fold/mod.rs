@@ -14,6 +14,7 @@ mod judge;
 mod keep;
 mod pane;
 mod record;
+mod route;
 mod rows;
 mod ruled;
 mod subject;
@@ -31,7 +32,8 @@ use homeostat_pipeline::settings::ParseYaml;
 use metrics::{counter, gauge};
 
 use ids::Days;
-use rows::{ORDINARY_UNIT, Tally, Target};
+use route::{ORDINARY_UNIT, Paths};
+use rows::{Tally, Target};
 use ruled::{Ruled, Slot};
 use subject::Subjects;
 use window::{Span, Windows};
@@ -64,6 +66,8 @@ pub struct Fold {
     subjects: Subjects,
     windows: Windows,
     days: Days,
+    /// Where rows went before: no state, only what need not be worked out again.
+    paths: Paths,
     /// Whether the overflow of subjects was told under the model that holds.
     overflow_told: bool,
     /// Windows and panes that the next checkpoint removes.
@@ -83,6 +87,7 @@ impl Fold {
             subjects: Subjects::default(),
             windows: Windows::new(),
             days: Days::default(),
+            paths: Paths::default(),
             overflow_told: false,
             gone: Vec::new(),
             epoch_is_touched: false,
@@ -110,6 +115,7 @@ impl Fold {
             windows: &mut self.windows,
             slots: &mut self.slots,
             subjects_max: self.settings.subjects_max,
+            paths: &mut self.paths,
             now: self.now,
         };
         rows::fold(&mut target, &columns, &mut tally);

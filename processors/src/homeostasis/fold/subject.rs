@@ -61,6 +61,8 @@ pub struct Subjects {
     pub next: u64,
     /// Whether the limit was reached under the model that holds.
     pub is_overflowed: bool,
+    /// Another whenever a subject goes or the model changes.
+    pub generation: u64,
     removed: Vec<u64>,
 }
 
@@ -165,6 +167,7 @@ impl Subjects {
         if let Some(subject) = self.all.remove(&number) {
             self.by_identity.remove(&subject.identity);
             self.watched.remove(&number);
+            self.generation += 1;
             if subject.is_stored {
                 self.removed.push(number);
             }
