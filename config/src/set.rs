@@ -11,11 +11,12 @@ use crate::yaml::parse;
 /// # Errors
 /// There is no `=`, a key is empty, or the value is not YAML.
 pub fn set(assignment: &str) -> Result<Node, Problem> {
-    let source = format!("--set {assignment}");
-    let at = Position { source: Arc::from(source.as_str()), line: 1, column: 1 };
     let Some((path, value)) = assignment.split_once('=') else {
-        return Err(Problem::error(&at, "write it as `--set key.key=value`"));
+        return Err(Problem::somewhere("an assignment has no `=` (write it as `--set key.key=value`)"));
     };
+    // Messages name the key and not the value, which may be a secret.
+    let source = format!("--set {path}");
+    let at = Position { source: Arc::from(source.as_str()), line: 1, column: 1 };
     let keys: Vec<&str> =
         if path.contains("::") { path.split("::").collect() } else { path.split('.').collect() };
     if keys.iter().any(|key| key.trim().is_empty()) {
@@ -38,6 +39,14 @@ mod tests {
         let node = set("processors.tag.keys.profile=aisdlc").expect("it is an assignment");
         let leaf = ["processors", "tag", "keys", "profile"].iter().try_fold(&node, |node, key| node.get(key));
         assert_eq!(leaf.and_then(Node::as_text), Some("aisdlc"));
+    }
+
+    #[test]
+    fn the_place_of_an_assignment_is_its_key_and_not_its_value() {
+        let node = set("exporters.nats.auth.password=s3cret").expect("it is an assignment");
+        assert_eq!(&*node.at.source, "--set exporters.nats.auth.password");
+        let problem = set("exporters.nats.auth.password=[s3cret").expect_err("it is not YAML");
+        assert!(!problem.to_string().contains("s3cret"), "{problem}");
     }
 
     #[test]

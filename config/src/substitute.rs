@@ -1,9 +1,8 @@
-//! `${env:NAME}`, `${env:NAME:-default}`, `${file:path}` and `$$` in scalar values, as in the Collector. A value that is one
-//! reference and nothing else is read as YAML again, so that `${env:PORTS}` may be a number.
+//! `${env:NAME}`, `${env:NAME:-default}`, `${file:path}` and `$$` in scalar values, as in the Collector. What comes of it is
+//! text, so that a password `007` stays what it is; where settings want a number or a boolean, they read it from the text. A
+//! value that is one reference and nothing else, and empty, is nothing.
 
 use homeostat_pipeline::settings::{Field, Node, Position, Problem, Value};
-
-use crate::yaml::plain;
 
 /// Where references are looked up: the process's environment and files in the binary, literals in tests.
 pub trait Lookup {
@@ -47,7 +46,7 @@ pub fn substitute(node: Node, lookup: &dyn Lookup, problems: &mut Vec<Problem>) 
 fn expand(text: &str, at: &Position, lookup: &dyn Lookup) -> Result<Value, Problem> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    let mut whole = None;
+    let mut is_whole = false;
     while let Some(dollar) = rest.find('$') {
         out.push_str(&rest[..dollar]);
         let after = &rest[dollar + 1..];
@@ -59,9 +58,7 @@ fn expand(text: &str, at: &Position, lookup: &dyn Lookup) -> Result<Value, Probl
                 return Err(Problem::error(at, "`${` without `}` (write `$$` for a dollar sign)"));
             };
             let found = resolve(&tail[..end], at, lookup)?;
-            if rest.len() == text.len() && dollar == 0 && end + 1 == tail.len() {
-                whole = Some(found.clone());
-            }
+            is_whole = rest.len() == text.len() && dollar == 0 && end + 1 == tail.len();
             out.push_str(&found);
             rest = &tail[end + 1..];
         } else {
@@ -70,10 +67,7 @@ fn expand(text: &str, at: &Position, lookup: &dyn Lookup) -> Result<Value, Probl
         }
     }
     out.push_str(rest);
-    Ok(match whole {
-        Some(found) => plain(&found),
-        None => Value::Text(out),
-    })
+    Ok(if is_whole && out.is_empty() { Value::Null } else { Value::Text(out) })
 }
 
 fn resolve(reference: &str, at: &Position, lookup: &dyn Lookup) -> Result<String, Problem> {
@@ -89,9 +83,8 @@ fn resolve(reference: &str, at: &Position, lookup: &dyn Lookup) -> Result<String
     };
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
-        let message = format!(
-            "`${{{reference}}}` is no reference (known: `${{env:NAME}}`, `${{env:NAME:-default}}`, `${{file:path}}`)"
-        );
+        // It is not repeated here: it may be a part of a password.
+        let message = "what stands between `${` and `}` is no reference (known: `${env:NAME}`, `${env:NAME:-default}`, `${file:path}`; write `$$` for a dollar sign)";
         return Err(Problem::error(at, message));
     }
     let found = lookup.env(name).filter(|value| default.is_none() || !value.is_empty());
@@ -141,7 +134,8 @@ mod tests {
     #[test]
     fn references_are_replaced() {
         let text = |text: &str| Ok(Value::Text(text.to_owned()));
-        check("${env:PORT}", Ok(Value::Integer(4317)));
+        check("${env:PORT}", text("4317"));
+        check("${env:NONE:-}", Ok(Value::Null));
         check("\"${env:HOST}:${env:PORT}\"", text("localhost:4317"));
         check("${env:NONE:-nats://127.0.0.1:4222}", text("nats://127.0.0.1:4222"));
         check("${env:EMPTY:-x}", text("x"));

@@ -1,6 +1,7 @@
 //! From a [`Node`] into any `Deserialize` type. What does not fit says where, what is known, and which known name is nearest.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -78,9 +79,67 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+impl Node {
+    /// `text`, `a list` …: what this is without what it says, which may be a secret.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing",
+            Value::Bool(true) => "`true`",
+            Value::Bool(false) => "`false`",
+            Value::Integer(_) | Value::Float(_) => "a number",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// What serde found, in the words of YAML and without what it says, which may be a secret.
+fn found(unexpected: de::Unexpected<'_>) -> String {
+    match unexpected {
+        de::Unexpected::Bool(value) => format!("`{value}`"),
+        de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => {
+            "a number".to_owned()
+        }
+        de::Unexpected::Char(_) | de::Unexpected::Str(_) | de::Unexpected::Bytes(_) => "text".to_owned(),
+        de::Unexpected::Unit | de::Unexpected::Option => "nothing".to_owned(),
+        de::Unexpected::Seq => "a list".to_owned(),
+        de::Unexpected::Map => "a mapping".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What serde wanted, in the words of YAML.
+fn wanted(expected: &dyn de::Expected) -> String {
+    match expected.to_string().as_str() {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        "a string" => "text".to_owned(),
+        "a sequence" => "a list (write `[…]`)".to_owned(),
+        "a map" => "a mapping".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
 impl de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Fault {
         Fault { at: None, message: message.to_string() }
+    }
+
+    fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Fault {
+        Fault::custom(format!("{} is not {}", found(unexpected), wanted(expected)))
+    }
+
+    fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Fault {
+        let found = match unexpected {
+            de::Unexpected::Unsigned(value) => format!("`{value}`"),
+            de::Unexpected::Signed(value) => format!("`{value}`"),
+            de::Unexpected::Float(value) => format!("`{value}`"),
+            other => found(other),
+        };
+        Fault::custom(format!("{found} is not {}", wanted(expected)))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Fault {
@@ -108,7 +167,13 @@ struct Reader<'a>(&'a Node);
 
 impl<'a> Reader<'a> {
     fn unexpected(self, expected: &dyn de::Expected) -> Fault {
-        Fault { at: Some(self.0.at.clone()), message: format!("{} is not {expected}", self.0.describe()) }
+        Fault { at: Some(self.0.at.clone()), message: format!("{} is not {expected}", self.0.kind()) }
+    }
+
+    /// Text that is a number or a boolean where one is wanted: what a reference such as `${env:PORT}` gives is text, and only
+    /// the settings know what it is for.
+    fn written<T: FromStr>(self) -> Option<T> {
+        self.0.as_text()?.parse().ok()
     }
 }
 
@@ -173,7 +238,32 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         .map_err(|fault: Fault| fault.or_at(&self.0.at))
     }
 
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.written() {
+            Some(value) => visitor.visit_bool(value),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_i64(visitor)
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_i64(visitor)
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.written() {
+            Some(value) => visitor.visit_i64(value).map_err(|fault: Fault| fault.or_at(&self.0.at)),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if let Some(value) = self.written().filter(|value: &f64| value.is_finite()) {
+            return visitor.visit_f64(value);
+        }
         match self.0.value {
             #[expect(clippy::cast_precision_loss, reason = "whole numbers beyond 2^53 are no thresholds")]
             Value::Integer(value) => visitor.visit_f64(value as f64),
@@ -223,7 +313,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 char bytes byte_buf unit unit_struct seq tuple tuple_struct
+        i8 i16 i32 i128 u8 u16 u128 f32 char bytes byte_buf unit unit_struct seq tuple tuple_struct
         identifier ignored_any
     }
 }
@@ -444,7 +534,7 @@ mod tests {
         check::<Server>(vec![("limit", Value::Null)], "a.yaml:1:20: the key `endpoint` is missing");
         check::<Server>(
             vec![("endpoint", Value::Integer(4317))],
-            "a.yaml:2:20: `4317` is not text (put it in quotes)",
+            "a.yaml:2:20: a number is not text (put it in quotes)",
         );
         check::<Server>(vec![("endpoint", Value::List(vec![]))], "a.yaml:2:20: a list is not text");
         check::<Server>(
@@ -469,8 +559,39 @@ mod tests {
         );
         assert_eq!(
             read::<Empty>(&text(4, "x")).unwrap_err().to_string(),
-            "a.yaml:4:20: `x` is not a mapping"
+            "a.yaml:4:20: text is not a mapping"
         );
+    }
+
+    #[test]
+    fn a_value_in_the_wrong_place_is_not_printed_for_it_may_be_a_secret() {
+        let secret = || Value::Text("nats://u:s3cret@h".to_owned());
+        check::<Server>(
+            vec![endpoint(), ("tags", secret())],
+            "a.yaml:3:20: text is not a list (write `[…]`)",
+        );
+        check::<Server>(vec![endpoint(), ("limit", secret())], "a.yaml:3:20: text is not a number");
+        check::<Empty>(vec![("is_enabled", secret())], "a.yaml:2:20: text is not `true` or `false`");
+        check::<Vec<u32>>(vec![], "a.yaml:1:20: a mapping is not a list (write `[…]`)");
+        let negative = node(1, Value::List(vec![node(2, Value::Integer(-3))]));
+        assert_eq!(
+            read::<Vec<u32>>(&negative).unwrap_err().to_string(),
+            "a.yaml:2:20: `-3` is not a whole number of 0 or more"
+        );
+    }
+
+    #[test]
+    fn what_a_reference_gives_is_the_number_that_the_settings_want() {
+        let server: Server = read(&map(vec![
+            ("endpoint", Value::Text("007".to_owned())),
+            ("limit", Value::Text("1.5".to_owned())),
+        ]))
+        .unwrap();
+        assert_eq!((server.endpoint.as_str(), server.limit), ("007", Some(1.5)));
+        assert!(
+            read::<Empty>(&map(vec![("is_enabled", Value::Text("true".to_owned()))])).unwrap().is_enabled
+        );
+        assert_eq!(read::<Vec<u32>>(&node(1, Value::List(vec![text(2, "32")]))).unwrap(), [32]);
     }
 
     #[test]
