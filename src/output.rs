@@ -8,13 +8,6 @@ pub fn line(text: &str) {
     let _ = writeln!(out, "{text}");
 }
 
-/// Text on standard output, at once.
-pub fn raw(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
-}
-
 /// One line on standard error.
 pub fn error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "homeostat: {text}");
