@@ -5,11 +5,13 @@
 //! the walk they say exactly what `opentelemetry-proto` decodes (a property test holds them to it, duplicated and
 //! reordered fields included); on any other body they end early.
 //!
-//! Views of metrics are deliberately absent until something reads them; the walk covers all three signals.
+//! The views of data points show bounds, counts and exemplars as they are; what they mean is the business of who reads them.
 
 mod logs;
+mod metrics;
 #[cfg(test)]
 mod oracle;
+mod point;
 mod resource;
 mod schema;
 pub mod status;
@@ -19,7 +21,9 @@ mod walk;
 mod wire;
 
 pub use logs::{LogView, ResourceLogs, ScopeLogs, resource_logs};
+pub use metrics::{DataKind, MetricView, ResourceMetrics, ScopeMetrics, Temporality, resource_metrics};
+pub use point::{Buckets, ExemplarView, Number, PointView};
 pub use resource::{Resource, Scope, resources};
 pub use trace::{EventView, LinkView, ResourceSpans, ScopeSpans, SpanView, resource_spans};
-pub use value::{Attributes, AttributesIter, List, ListIter, Value};
+pub use value::{Attributes, AttributesIter, List, ListIter, Pair, Value};
 pub use walk::{LEVELS_MAX, Malformed, walk};

@@ -28,6 +28,11 @@ impl<'a> Parts<'a> {
         Parts { of, path: [part, tag, 0], from: 0 }
     }
 
+    /// The same for those parts only that do not begin before `first`, which is one of them.
+    pub(super) fn since(of: &'a [u8], part: u32, tag: u32, first: &'a [u8]) -> Parts<'a> {
+        Parts { of, path: [part, tag, 0], from: address(first) }
+    }
+
     #[inline]
     pub(super) fn iter(self) -> Chunks<'a> {
         let none: &[u8] = &[];
@@ -262,6 +267,11 @@ impl<'a> Attributes<'a> {
         AttributesIter { chunks: self.parts.iter() }
     }
 
+    /// The same in order, none of them decoded yet.
+    pub fn pairs(self) -> impl Iterator<Item = Pair<'a>> + Clone + use<'a> {
+        self.parts.iter().map(|message| Pair { message })
+    }
+
     /// The value of the first attribute with this key.
     pub fn get(self, key: &str) -> Option<Value<'a>> {
         self.parts.iter().find(|pair| name(pair) == key.as_bytes()).map(|pair| Value::within(pair, 2))
@@ -270,6 +280,40 @@ impl<'a> Attributes<'a> {
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.parts.iter().next().is_none()
+    }
+}
+
+/// An attribute of which nothing is decoded: for whoever knows by most keys that the value does not matter.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    message: &'a [u8],
+}
+
+impl<'a> Pair<'a> {
+    /// The bytes of the key.
+    #[inline]
+    pub fn key(self) -> &'a [u8] {
+        name(self.message)
+    }
+
+    /// Whether the value is, at a glance, a string, a number or a boolean. A no may be wrong, a yes is not.
+    #[inline]
+    pub fn is_flat(self) -> bool {
+        match wire::pair(self.message) {
+            Some((_, [0x0a, length @ ..0x80, string @ ..])) => string.len() == usize::from(*length),
+            Some((_, [0x10 | 0x18, (..0x80)])) => true,
+            Some((_, [0x21, number @ ..])) => number.len() == 8,
+            Some(_) | None => false,
+        }
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(self) -> Value<'a> {
+        match wire::pair(self.message) {
+            Some((_, any)) => Value::read(any),
+            None => Value::within(self.message, 2),
+        }
     }
 }
 

@@ -116,7 +116,7 @@ impl<'a> Keys<'a> {
         match value {
             Value::Map(map) if depth > 0 => {
                 for (name, value) in map.into_iter().take(ATTRIBUTES_MAX) {
-                    if names.get(name).is_some_and(|target| target.is_key) {
+                    if names.get(name.as_bytes()).is_some_and(|target| target.is_key) {
                         self.scan_deep(&names.grammar, value, method, depth - 1, cut);
                     } else {
                         self.search(names, value, method, depth - 1, cut);
@@ -176,17 +176,19 @@ impl<'a> Level<'a> {
         self.labels.resize(names.labels.len(), None);
         self.fields.clear();
         self.fields.resize(names.fields.len(), None);
-        for (index, (name, value)) in attributes.into_iter().enumerate() {
+        for (index, pair) in attributes.pairs().enumerate() {
             if index == ATTRIBUTES_MAX {
                 cut.attributes += 1;
                 break;
             }
-            let Some(target) = names.get(name) else {
-                if let Value::Map(_) | Value::Array(_) = value {
-                    self.keys.search(names, value, method, DEPTH_MAX, cut);
+            let Some(target) = names.get(pair.key()) else {
+                // Nearly every attribute ends here, undecoded.
+                if !pair.is_flat() {
+                    self.keys.search(names, pair.value(), method, DEPTH_MAX, cut);
                 }
                 continue;
             };
+            let value = pair.value();
             if target.is_key {
                 self.keys.scan_value(&names.grammar, value, method, cut);
             }

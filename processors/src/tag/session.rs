@@ -190,7 +190,7 @@ impl<'p, 'a> Session<'p, 'a> {
     /// Takes `sea.*` texts, labels and numbers from the body, where no attribute has them.
     fn read_leaves(&mut self, leaves: &[Leaf<'a>]) {
         for leaf in leaves {
-            let Some(target) = self.plan.vocabulary.get(&leaf.key) else { continue };
+            let Some(target) = self.plan.vocabulary.get(leaf.key.as_bytes()) else { continue };
             // A name or a text with escapes is passed over: the prefilter does not see it either.
             if let (Some((sea, is_alias)), Cow::Borrowed(_)) = (target.sea, &leaf.key)
                 && let Some(text) = borrowed(leaf)
@@ -224,7 +224,7 @@ impl<'p, 'a> Session<'p, 'a> {
         let (method, bytes_max) =
             if is_explicit { (Method::Attribute, VALUE_BYTES_MAX) } else { (Method::Text, BODY_BYTES_MAX) };
         for leaf in leaves {
-            let is_key = vocabulary.get(&leaf.key).is_some_and(|target| target.is_key);
+            let is_key = vocabulary.get(leaf.key.as_bytes()).is_some_and(|target| target.is_key);
             let LeafValue::Text(text) = &leaf.value else { continue };
             if is_key != is_explicit {
                 continue;

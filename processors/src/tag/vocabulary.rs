@@ -178,11 +178,11 @@ impl Vocabulary {
         &mut bucket[at].1
     }
 
-    /// What `name` means, when it means anything.
+    /// What the name of these bytes means, when it means anything.
     #[inline]
-    pub fn get(&self, name: &str) -> Option<&Target> {
+    pub fn get(&self, name: &[u8]) -> Option<&Target> {
         let bucket = self.by_length.get(name.len())?;
-        bucket.iter().find(|(known, _)| **known == *name).map(|(_, target)| target)
+        bucket.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, target)| target)
     }
 
     /// The names under which a flow may stand: without one of them, and without a key, a record has no ordinary row.
@@ -209,7 +209,7 @@ mod tests {
         let aliases = [(Sea::Flow, "app.flow".to_owned())];
         let names = Vocabulary::new(Grammar::any(), &["ticket".to_owned()], &aliases, &interest);
         let check =
-            |name: &str, target: Option<Target>| assert_eq!(names.get(name).copied(), target, "{name}");
+            |name: &str, target: Option<Target>| assert_eq!(names.get(name.as_bytes()).copied(), target, "{name}");
         let none = Target::default();
         check("req", Some(Target { is_key: true, ..none }));
         check("ticket", Some(Target { is_key: true, ..none }));

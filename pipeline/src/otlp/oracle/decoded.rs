@@ -24,7 +24,7 @@ fn value_of(value: Value<'_>) -> AnyValue {
     AnyValue { value }
 }
 
-fn pairs_of(attributes: Attributes<'_>) -> Vec<KeyValue> {
+pub(super) fn pairs_of(attributes: Attributes<'_>) -> Vec<KeyValue> {
     // Where a body is malformed, keys that are not UTF-8 read as empty.
     for (key, value) in attributes.iter().filter(|(key, _)| !key.is_empty()) {
         let first = attributes.iter().find(|(other, _)| *other == key).map(|(_, value)| format!("{value:?}"));
@@ -34,17 +34,25 @@ fn pairs_of(attributes: Attributes<'_>) -> Vec<KeyValue> {
             "get of {key}, here {value:?}"
         );
     }
+    for (pair, (key, value)) in attributes.pairs().zip(attributes) {
+        assert_eq!(str::from_utf8(pair.key()).unwrap_or_default(), key);
+        assert_eq!(format!("{:?}", pair.value()), format!("{value:?}"), "undecoded {key}");
+        assert!(
+            !pair.is_flat() || !matches!(value, Value::Empty | Value::Array(_) | Value::Map(_)),
+            "{key} {value:?}"
+        );
+    }
     attributes
         .iter()
         .map(|(key, value)| KeyValue { key: key.into(), value: Some(value_of(value)), key_strindex: 0 })
         .collect()
 }
 
-fn resource_of(view: Resource<'_>) -> Option<resource::Resource> {
+pub(super) fn resource_of(view: Resource<'_>) -> Option<resource::Resource> {
     Some(resource::Resource { attributes: pairs_of(view.attributes()), ..Default::default() })
 }
 
-fn scope_of(view: Scope<'_>) -> Option<common::InstrumentationScope> {
+pub(super) fn scope_of(view: Scope<'_>) -> Option<common::InstrumentationScope> {
     Some(common::InstrumentationScope {
         name: view.name().into(),
         version: view.version().into(),
@@ -162,20 +170,20 @@ fn plain_value(value: &mut Option<AnyValue>) {
     }
 }
 
-fn plain_pairs(pairs: &mut [KeyValue]) {
+pub(super) fn plain_pairs(pairs: &mut [KeyValue]) {
     for pair in pairs {
         pair.key_strindex = 0;
         plain_value(&mut pair.value);
     }
 }
 
-fn plain_id(id: &mut Vec<u8>, width: usize) {
+pub(super) fn plain_id(id: &mut Vec<u8>, width: usize) {
     if id.len() != width {
         *id = vec![0; width];
     }
 }
 
-fn plain_origin(
+pub(super) fn plain_origin(
     resource: &mut Option<resource::Resource>,
     scopes: impl Iterator<Item = Option<common::InstrumentationScope>>,
 ) -> Vec<Option<common::InstrumentationScope>> {
