@@ -9,6 +9,7 @@
 
 mod arbitrary;
 mod decoded;
+mod decoded_metrics;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -19,6 +20,7 @@ use prost::Message;
 
 use self::arbitrary::{Source, arbitrary, mutate, put_bytes};
 use self::decoded::{logs_of, plain_logs, plain_traces, traces_of};
+use self::decoded_metrics::{metrics_of, plain_metrics};
 use super::*;
 use crate::batch::Signal;
 
@@ -66,7 +68,11 @@ fn check(signal: Signal, body: &[u8]) {
             }));
         }
         Signal::Metrics => {
-            let decoded = ExportMetricsServiceRequest::decode(body);
+            let (views, decoded) = (metrics_of(body), ExportMetricsServiceRequest::decode(body));
+            if let Ok(decoded) = &decoded {
+                let decoded = plain_metrics(decoded.clone());
+                assert_eq!(views.encode_to_vec(), decoded.encode_to_vec(), "{views:#?}\n{decoded:#?}");
+            }
             assert_eq!(walked.is_ok(), decoded.is_ok(), "{walked:?} {decoded:?} {body:x?}");
             if let (Ok(records), Ok(decoded)) = (walked, decoded) {
                 assert!(records >= points(&decoded), "{body:x?}");
