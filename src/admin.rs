@@ -59,22 +59,34 @@ pub struct Admin {
     address: SocketAddr,
 }
 
+/// The address that `endpoint` names; anything but loopback needs `insecure`, for these pages have no credentials.
+///
+/// # Errors
+/// What to write instead.
+pub fn address(endpoint: &str, insecure: bool) -> Result<SocketAddr, String> {
+    let host = endpoint.replacen("localhost", "127.0.0.1", 1);
+    let Ok(address) = host.parse::<SocketAddr>() else {
+        return Err(format!("`{endpoint}` is no address (write for example `127.0.0.1:8888`)"));
+    };
+    if !address.ip().is_loopback() && !insecure {
+        return Err(format!(
+            "`{endpoint}` can be reached from other machines without authentication: bind to 127.0.0.1, or write `insecure: true` beside it"
+        ));
+    }
+    Ok(address)
+}
+
 impl Admin {
-    /// Binds `endpoint`; anything but loopback needs `insecure`, for these pages have no credentials.
+    /// Binds `endpoint`, as [`address`] understands it.
     ///
     /// # Errors
     /// The endpoint is no address, is taken, or is not loopback.
     pub fn bind(endpoint: &str, insecure: bool) -> anyhow::Result<Admin> {
-        let endpoint = endpoint.replacen("localhost", "127.0.0.1", 1);
-        let address: SocketAddr = endpoint
-            .parse()
-            .with_context(|| format!("`{endpoint}` is no address (write for example `127.0.0.1:8888`)"))?;
-        if !address.ip().is_loopback() && !insecure {
-            anyhow::bail!(
-                "`service.telemetry.metrics.endpoint: {endpoint}` is reachable from outside and has no credentials (write `insecure: true` beside it if that is meant)"
-            );
-        }
-        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+        let address = address(endpoint, insecure)
+            .map_err(|why| anyhow::anyhow!("`service.telemetry.metrics.endpoint`: {why}"))?;
+        let listener = TcpListener::bind(address).with_context(|| {
+            format!("cannot listen on {address} (`service.telemetry.metrics.endpoint`; is another homeostat running?)")
+        })?;
         listener.set_nonblocking(true)?;
         Ok(Admin { address: listener.local_addr()?, listener })
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use homeostat_config::{Block, Lookup, Named, Pipeline, Source, Spec, load};
 use homeostat_pipeline::registry::{Registration, Role, Settings};
-use homeostat_pipeline::settings::{Files, Problem, did_you_mean};
+use homeostat_pipeline::settings::{Files, Node, Problem, Value, did_you_mean};
 
-use crate::cli;
 use crate::components::sections;
+use crate::{admin, cli, logs, output};
 
 /// A configuration whose every part was read.
 pub struct Configuration {
@@ -71,16 +71,15 @@ pub fn read(arguments: &cli::Configuration) -> Result<(Configuration, Vec<Proble
 /// The same, from texts; `embedded` files come before those on disk.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`read`]; warnings are among them.
 pub fn from_sources(
     sources: &[Source],
     assignments: &[String],
     base: PathBuf,
     embedded: BTreeMap<String, String>,
 ) -> Result<(Configuration, Vec<Problem>), Vec<Problem>> {
-    let spec = load(sources, assignments, &Process { base: base.clone() })?;
+    let (spec, mut problems) = load(sources, assignments, &Process { base: base.clone() })?;
     let files = Files { base, embedded, parse: homeostat_config::parse };
-    let mut problems = Vec::new();
     let [(_, receivers), (_, processors), (_, exporters)] = sections();
     let receivers = settings(Block::Receivers, &receivers, &spec.receivers, &files, &mut problems);
     let processors = settings(Block::Processors, &processors, &spec.processors, &files, &mut problems);
@@ -90,12 +89,39 @@ pub fn from_sources(
             format!("unknown extension type `{}` (this version has none; remove the block)", named.kind);
         problems.push(Problem::error(&named.at, message));
     }
+    let own = &spec.service.telemetry;
+    problems.extend(logs::check(&own.logs));
+    if let Err(why) = admin::address(&own.metrics.endpoint.value, own.metrics.insecure) {
+        problems.push(Problem::error(&own.metrics.endpoint.at, why));
+    }
     let configuration = Configuration { spec, receivers, processors, exporters, files };
     pipelines(&configuration, &mut problems);
     problems.sort();
     problems.dedup();
-    let (warnings, errors): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.is_warning);
-    if errors.is_empty() { Ok((configuration, warnings)) } else { Err(errors) }
+    if problems.iter().all(|problem| problem.is_warning) {
+        Ok((configuration, problems))
+    } else {
+        Err(problems)
+    }
+}
+
+/// Prints on standard error what is wrong.
+pub fn report(problems: &[Problem]) {
+    for problem in problems {
+        let warning = if problem.is_warning { "warning: " } else { "" };
+        output::error(&format!("{warning}{problem}"));
+    }
+}
+
+/// Whether a problem has been found already within the node: a reference that could not be replaced.
+fn is_unresolved(node: &Node, problems: &[Problem]) -> bool {
+    let is_here = problems.iter().any(|problem| problem.at.as_ref() == Some(&node.at));
+    match &node.value {
+        Value::List(nodes) => nodes.iter().any(|node| is_unresolved(node, problems)),
+        Value::Map(fields) => fields.iter().any(|field| is_unresolved(&field.node, problems)),
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => false,
+        Value::Text(_) => is_here,
+    }
 }
 
 fn settings(
@@ -113,6 +139,9 @@ fn settings(
             problems.push(Problem::error(&named.at, message));
             continue;
         };
+        if is_unresolved(&named.node, problems) {
+            continue;
+        }
         match (registration.read)(&named.node) {
             Ok(settings) => {
                 problems.extend(
@@ -147,7 +176,9 @@ fn pipelines(configuration: &Configuration, problems: &mut Vec<Problem>) {
     }
     for pipeline in &configuration.spec.service.pipelines {
         processor_order(configuration, pipeline, problems);
-        if configuration.judges(pipeline) {
+        // What could not be read may be the analyzer.
+        let is_read = pipeline.processors.iter().all(|id| configuration.processors.contains_key(&id.value));
+        if configuration.judges(pipeline) || !is_read {
             continue;
         }
         for id in &pipeline.exporters {

@@ -113,7 +113,7 @@ fn replay_command(directory: &Path, arguments: &cli::Configuration) -> anyhow::R
     let configuration = match configuration::read(arguments) {
         Ok((configuration, _)) => configuration,
         Err(problems) => {
-            problems.iter().for_each(|problem| output::error(&problem.to_string()));
+            configuration::report(&problems);
             return Ok(COULD_NOT_RUN);
         }
     };

@@ -21,7 +21,7 @@ use crate::admin::{Admin, Ask, recorder};
 use crate::assemble::{Assembly, assemble};
 use crate::cli::{self, COULD_NOT_RUN, FOUND, GOOD};
 use crate::configuration::{self, Configuration};
-use crate::{logs, output};
+use crate::logs;
 
 /// What of the stop's time is the receivers' to finish what they took; the rest is for the fold and the exporters.
 const RECEIVERS_SHARE: f64 = 0.4;
@@ -161,7 +161,7 @@ pub fn command(arguments: &cli::Run) -> anyhow::Result<u8> {
     let (configuration, warnings) = match configuration::read(&arguments.configuration) {
         Ok(read) => read,
         Err(problems) => {
-            problems.iter().for_each(|problem| output::error(&problem.to_string()));
+            configuration::report(&problems);
             return Ok(COULD_NOT_RUN);
         }
     };

@@ -45,28 +45,36 @@ pub struct Source {
     pub text: String,
 }
 
-/// Reads several configurations laid over one another, then `--set` assignments, into a specification.
+/// Reads several configurations laid over one another, then `--set` assignments, into a specification. Beside it stands
+/// everything that is wrong with the tree itself, so that whoever reads the components' blocks can say at once what is wrong
+/// with those too; a configuration with a problem is not to be run.
 ///
 /// # Errors
-/// Everything that is wrong with the tree itself; what is inside a component's block is for its settings.
-pub fn load(sources: &[Source], assignments: &[String], lookup: &dyn Lookup) -> Result<Spec, Vec<Problem>> {
-    let start = Position { source: std::sync::Arc::from("<configuration>"), line: 1, column: 1 };
+/// A text is not YAML, or an assignment is none: there is no tree.
+pub fn load(
+    sources: &[Source],
+    assignments: &[String],
+    lookup: &dyn Lookup,
+) -> Result<(Spec, Vec<Problem>), Vec<Problem>> {
+    let source = sources.first().map_or("<configuration>", |source| source.name.as_str());
+    let start = Position { source: std::sync::Arc::from(source), line: 1, column: 1 };
     let mut tree = Node { at: start, value: Value::Map(Vec::new()) };
-    for source in sources {
-        let node = parse(&source.name, &source.text).map_err(|problem| vec![problem])?;
-        if tree.get("service").is_none() && matches!(node.value, Value::Map(_)) && node.at.line > 0 {
-            tree.at = node.at.clone();
-        }
-        tree = merge(tree, node);
-    }
-    for assignment in assignments {
-        let node = set(assignment).map_err(|problem| vec![problem])?;
-        tree = merge(tree, node);
-    }
     let mut problems = Vec::new();
-    let tree = substitute(tree, lookup, &mut problems);
+    let parsed = sources.iter().map(|source| parse(&source.name, &source.text));
+    for node in parsed.chain(assignments.iter().map(|assignment| set(assignment))) {
+        match node {
+            Ok(node) => tree = merge(tree, node),
+            Err(problem) => problems.push(problem),
+        }
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
-    spec::read(&tree)
+    let tree = substitute(tree, lookup, &mut problems);
+    // What could not be replaced stands there still, and what it is not has been said.
+    let unresolved: Vec<Position> = problems.iter().filter_map(|problem| problem.at.clone()).collect();
+    let (spec, others) = spec::read(&tree);
+    let is_new = |problem: &Problem| problem.at.as_ref().is_none_or(|at| !unresolved.contains(at));
+    problems.extend(others.into_iter().filter(is_new));
+    Ok((spec, problems))
 }

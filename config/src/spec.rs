@@ -173,9 +173,9 @@ impl Default for Metrics {
 #[serde(deny_unknown_fields, default)]
 pub struct Logs {
     /// `debug`, `info`, `warn` or `error`; a filter as in `RUST_LOG` too.
-    pub level: Option<String>,
+    pub level: Option<At<String>>,
     /// `console` or `json`; by default the first on a terminal, else the second.
-    pub encoding: Option<String>,
+    pub encoding: Option<At<String>>,
 }
 
 /// One pipeline.
@@ -208,26 +208,24 @@ struct PipelineBlock {
 const SECTIONS: [&str; 5] = ["receivers", "processors", "exporters", "extensions", "service"];
 const SERVICE: [&str; 6] = ["storage", "memory_mib", "telemetry", "extensions", "pipelines", "shutdown"];
 
-/// Reads the merged tree.
-pub fn read(tree: &Node) -> Result<Spec, Vec<Problem>> {
+/// Reads the merged tree: what could be read of it, and all that is wrong with it.
+pub fn read(tree: &Node) -> (Spec, Vec<Problem>) {
     let mut problems = Vec::new();
     unknown_keys(tree, &SECTIONS, &mut problems);
     let receivers = section(tree, Block::Receivers, &mut problems);
     let processors = section(tree, Block::Processors, &mut problems);
     let exporters = section(tree, Block::Exporters, &mut problems);
     let extensions = section(tree, Block::Extensions, &mut problems);
-    let service = match tree.get("service") {
-        Some(node) => service(node, &mut problems),
-        None => {
-            let message = "there is no `service:` section (it names the pipelines)";
-            problems.push(Problem::error(&tree.at, message));
-            None
-        }
-    };
-    let Some(service) = service else { return Err(problems) };
+    let nothing = Node { at: tree.at.clone(), value: Value::Null };
+    let node = tree.get("service").unwrap_or_else(|| {
+        let message = "there is no `service:` section (it names the pipelines)";
+        problems.push(Problem::error(&tree.at, message));
+        &nothing
+    });
+    let service = service(node, &mut problems);
     let spec = Spec { receivers, processors, exporters, extensions, service };
     references(&spec, &mut problems);
-    if problems.is_empty() { Ok(spec) } else { Err(problems) }
+    (spec, problems)
 }
 
 fn unknown_keys(node: &Node, known: &[&str], problems: &mut Vec<Problem>) {
@@ -245,7 +243,7 @@ fn fields<'a>(node: &'a Node, problems: &mut Vec<Problem>) -> &'a [Field] {
         Value::Map(fields) => fields,
         Value::Null => &[],
         Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => {
-            problems.push(Problem::error(&node.at, format!("{} is not a mapping", node.describe())));
+            problems.push(Problem::error(&node.at, format!("{} is not a mapping", node.kind())));
             &[]
         }
     }
@@ -279,7 +277,7 @@ fn part<T: serde::de::DeserializeOwned + Default>(node: Option<&Node>, problems:
         .unwrap_or_default()
 }
 
-fn service(node: &Node, problems: &mut Vec<Problem>) -> Option<Service> {
+fn service(node: &Node, problems: &mut Vec<Problem>) -> Service {
     unknown_keys(node, &SERVICE, problems);
     let storage = match node.get("storage") {
         Some(node) if node.as_text() == Some("none") => None,
@@ -287,17 +285,76 @@ fn service(node: &Node, problems: &mut Vec<Problem>) -> Option<Service> {
     };
     let memory_mib: Option<u64> = part(node.get("memory_mib"), problems);
     let shutdown: Option<Period> = part(node.get("shutdown"), problems);
-    if let (Some(0), Some(at)) = (memory_mib, node.get("memory_mib")) {
-        problems.push(Problem::error(&at.at, "`memory_mib` must be at least 1"));
-    }
     let telemetry = part(node.get("telemetry"), problems);
     let extensions = part(node.get("extensions"), problems);
-    let Some(block) = node.get("pipelines") else {
-        problems.push(Problem::error(&node.at, "`service` has no `pipelines:` (name at least one)"));
-        return None;
+    too_small(node, storage.as_ref(), memory_mib, shutdown, problems);
+    Service {
+        storage,
+        memory_bytes: memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
+        telemetry,
+        extensions,
+        pipelines: pipelines(node, problems),
+        shutdown: shutdown.map_or(Duration::from_secs(10), |period| period.0),
+        at: node.at.clone(),
+    }
+}
+
+/// Limits with which nothing could run.
+fn too_small(
+    service: &Node,
+    storage: Option<&Storage>,
+    memory_mib: Option<u64>,
+    shutdown: Option<Period>,
+    problems: &mut Vec<Problem>,
+) {
+    let directory = storage.is_some_and(|storage| storage.directory.is_empty());
+    let journal = storage.is_some_and(|storage| storage.journal.max_mib == 0);
+    for (is_wrong, path, remedy) in [
+        (memory_mib == Some(0), &["memory_mib"] as &[&str], "must be at least 1"),
+        (
+            shutdown.is_some_and(|period| period.0.is_zero()),
+            &["shutdown"],
+            "must be more than 0, such as `10s`",
+        ),
+        (
+            directory,
+            &["storage", "directory"],
+            "is empty (write a folder, or `storage: none` to run without disk)",
+        ),
+        (
+            journal,
+            &["storage", "journal", "max_mib"],
+            "must be at least 1 (to run without disk write `storage: none`)",
+        ),
+    ] {
+        let at = path.iter().try_fold(service, |node, key| node.get(key));
+        if is_wrong && let (Some(node), Some(key)) = (at, path.last()) {
+            problems.push(Problem::error(&node.at, format!("`{key}` {remedy}")));
+        }
+    }
+}
+
+fn pipelines(service: &Node, problems: &mut Vec<Problem>) -> Vec<Pipeline> {
+    let Some(block) = service.get("pipelines") else {
+        // Where there is no service at all, that has been said.
+        if service.value != Value::Null {
+            let message = "`service` has no `pipelines:` (name at least one)";
+            problems.push(Problem::error(&service.at, message));
+        }
+        return Vec::new();
     };
+    let declared = fields(block, problems);
+    if declared.is_empty() && matches!(block.value, Value::Map(_) | Value::Null) {
+        problems.push(Problem::error(&block.at, "there is no pipeline (write at least one)"));
+    }
     let mut pipelines = Vec::new();
-    for Field { key, at, node } in fields(block, problems) {
+    for Field { key, at, node } in declared {
+        if key.is_empty() {
+            problems.push(Problem::error(
+                at,
+                "a pipeline has no name (write for example `traces` or `feedback`)",
+            ));
+        }
         match read_node::<PipelineBlock>(node) {
             Ok(PipelineBlock { receivers, processors, exporters }) => pipelines.push(Pipeline {
                 name: key.clone(),
@@ -310,18 +367,7 @@ fn service(node: &Node, problems: &mut Vec<Problem>) -> Option<Service> {
             Err(problem) => problems.push(problem),
         }
     }
-    if pipelines.is_empty() && problems.is_empty() {
-        problems.push(Problem::error(&block.at, "there is no pipeline (write at least one)"));
-    }
-    Some(Service {
-        storage,
-        memory_bytes: memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
-        telemetry,
-        extensions,
-        pipelines,
-        shutdown: shutdown.map_or(Duration::from_secs(10), |period| period.0),
-        at: node.at.clone(),
-    })
+    pipelines
 }
 
 fn signals(name: &str) -> Vec<Signal> {
@@ -387,7 +433,9 @@ mod tests {
     }
 
     fn check(text: &str, expected: &[&str]) {
-        let problems = load(&[source("a.yaml", text)], &[], &Nothing).err().unwrap_or_default();
+        let problems = match load(&[source("a.yaml", text)], &[], &Nothing) {
+            Ok((_, problems)) | Err(problems) => problems,
+        };
         let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(shown, expected, "{text}");
     }
@@ -396,7 +444,8 @@ mod tests {
 
     #[test]
     fn a_pipeline_takes_the_signal_of_its_name_else_all() {
-        let spec = load(&[source("a.yaml", GOOD)], &[], &Nothing).expect("the configuration is good");
+        let (spec, problems) = load(&[source("a.yaml", GOOD)], &[], &Nothing).expect("it is YAML");
+        assert_eq!(problems, []);
         assert_eq!(spec.service.pipelines[0].signals, [Signal::Traces]);
         assert_eq!(signals("feedback"), Signal::ALL);
     }
@@ -404,8 +453,10 @@ mod tests {
     #[test]
     fn several_files_are_laid_over_one_another() {
         let over = source("b.yaml", "service: {storage: none, memory_mib: 3}");
-        let spec = load(&[source("a.yaml", GOOD), over], &["service.shutdown=3s".to_owned()], &Nothing)
-            .expect("the configuration is good");
+        let (spec, problems) =
+            load(&[source("a.yaml", GOOD), over], &["service.shutdown=3s".to_owned()], &Nothing)
+                .expect("it is YAML");
+        assert_eq!(problems, []);
         assert!(spec.service.storage.is_none());
         assert_eq!(spec.service.memory_bytes, Some(3 << 20));
         assert_eq!(spec.service.shutdown, Duration::from_secs(3));
@@ -417,6 +468,7 @@ mod tests {
             "receiver: {}\nservice: {pipelines: {}}",
             &[
                 "a.yaml:1:1: unknown key `receiver` (did you mean \"receivers\"?); known: receivers, processors, exporters, extensions, service",
+                "a.yaml:2:22: there is no pipeline (write at least one)",
             ],
         );
         check(
@@ -430,5 +482,31 @@ mod tests {
             ],
         );
         check("a: 1\nb", &["a.yaml:3:1: this is not YAML: simple key expected"]);
+        check("", &["a.yaml:1:1: there is no `service:` section (it names the pipelines)"]);
+        check(
+            "secret",
+            &[
+                "a.yaml:1:1: text is not a mapping",
+                "a.yaml:1:1: there is no `service:` section (it names the pipelines)",
+            ],
+        );
+    }
+
+    #[test]
+    fn one_mistake_does_not_hide_another() {
+        let service = "service:\n  memory_mib: 0\n  shutdown: 0s\n  storage: { directory: '', journal: { max_mib: 0 } }\n  telemetry: { metrics: { insecure: \"${env:NOT_SET}\" } }\n  pipelines: { '': 3 }\n";
+        check(
+            &format!("receivers: 3\n{service}"),
+            &[
+                "a.yaml:6:37: the environment variable `NOT_SET` is not set (set it, or write `${env:NOT_SET:-default}`)",
+                "a.yaml:1:12: a number is not a mapping",
+                "a.yaml:3:15: `memory_mib` must be at least 1",
+                "a.yaml:4:13: `shutdown` must be more than 0, such as `10s`",
+                "a.yaml:5:25: `directory` is empty (write a folder, or `storage: none` to run without disk)",
+                "a.yaml:5:49: `max_mib` must be at least 1 (to run without disk write `storage: none`)",
+                "a.yaml:7:16: a pipeline has no name (write for example `traces` or `feedback`)",
+                "a.yaml:7:20: a number is not a mapping",
+            ],
+        );
     }
 }
