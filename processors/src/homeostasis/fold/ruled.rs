@@ -266,3 +266,100 @@ fn quantile_of(parts: &[(&Dist, Unit)], quantile: f64, unit: Unit) -> Option<f64
     });
     Some(found?.0.clamp(min, max))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pane::Observation;
+    use super::*;
+
+    /// The only measure of a model that has only this one.
+    fn judged(measure: &str) -> Judged {
+        let (limit, direction, than) = match measure {
+            "success_rate" => ("0.1", "higher_is_better", "<"),
+            _ => ("1000000", "lower_is_better", ">"),
+        };
+        let text = format!(
+            "REQ-X-001:\n  thresholds: {{ {measure}: {{ critical: {limit}, direction: {direction} }} }}\n  \
+             deviation_rules: [{{ condition: \"value {than} threshold.critical\", severity: critical }}]\n"
+        );
+        let node = homeostat_config::parse("model.yml", &text).expect("it is YAML");
+        let (model, _) = Model::read(&node, "hash").expect("it is a model");
+        let mut ruled = Ruled::new(model);
+        let mut groups = ruled.groups.remove("REQ-X-001").expect("it has a rule");
+        groups.remove(0).measures.remove(0)
+    }
+
+    fn slots() -> Vec<Slot> {
+        [("", "ns"), ("latency_ms", ""), ("latency_seconds", ""), ("depth", "")]
+            .map(|(measure, unit)| Slot { measure: measure.to_owned(), unit: unit.to_owned() })
+            .to_vec()
+    }
+
+    /// A pane of slot → values, every third of which failed.
+    fn pane(of: &[(u32, &[f64])]) -> Pane {
+        let mut pane = Pane::default();
+        for (slot, values) in of {
+            let place = pane.locate(*slot);
+            for (number, value) in (0_u8..).zip(*values) {
+                let seen = Observation {
+                    value: *value,
+                    count: 1,
+                    is_error: number % 3 == 0,
+                    trace: [number + 1; 16],
+                };
+                pane.at(place).add(&seen, true);
+            }
+        }
+        pane
+    }
+
+    #[track_caller]
+    fn check(measure: &str, pane: &Pane, min_samples: u64, expected: Option<f64>, samples: u64) {
+        let reading = judged(measure).read(pane, &slots(), Duration::from_secs(10), min_samples);
+        assert_eq!((reading.value, reading.samples), (expected, samples), "{measure}");
+    }
+
+    #[test]
+    fn each_statistic_reads_what_feeds_it() {
+        let spans = pane(&[(0, &[1e6, 2e6, 3e6, 4e6]), (3, &[7.0, 9.0, 14.0])]);
+        check("p50_latency_ms", &spans, 4, Some(2.007_04), 4);
+        check("max_latency_ms", &spans, 4, Some(4.0), 4);
+        check("min_latency_ms", &spans, 4, Some(1.0), 4);
+        check("avg_latency_ms", &spans, 4, Some(2.5), 4);
+        check("error_rate", &spans, 4, Some(0.5), 4);
+        check("success_rate", &spans, 4, Some(0.5), 4);
+        check("rate_per_second", &spans, 4, Some(0.4), 4);
+        check("error_count", &spans, 4, Some(2.0), 4);
+        check("depth", &spans, 3, Some(10.0), 3);
+        check("max_depth", &spans, 3, Some(14.0), 3);
+    }
+
+    #[test]
+    fn few_samples_make_shares_and_quantiles_unknown_and_counts_not() {
+        let few = pane(&[(0, &[1e6, 2e6, f64::NAN])]);
+        check("p95_latency_ms", &few, 3, None, 2);
+        check("error_rate", &few, 4, None, 3);
+        check("error_rate", &few, 3, Some(1.0 / 3.0), 3);
+        check("rate_per_second", &few, 20, Some(0.3), 3);
+        check("max_latency_ms", &few, 20, Some(2.0), 2);
+        check("max_latency_ms", &pane(&[(3, &[1.0])]), 0, None, 0);
+    }
+
+    #[test]
+    fn slots_of_other_units_are_read_as_what_they_are() {
+        let mixed = pane(&[(0, &[10e6; 90]), (1, &[200.0; 6]), (2, &[0.9; 4])]);
+        for (measure, expected) in [
+            ("p50_latency_ms", 10.0),
+            ("p95_latency_ms", 200.0),
+            ("p99_latency_ms", 900.0),
+            ("p99_latency_seconds", 0.9),
+        ] {
+            let reading = judged(measure).read(&mixed, &slots(), Duration::from_secs(10), 20);
+            let value = reading.value.expect("there are samples");
+            assert!((value - expected).abs() <= expected * 0.01, "{measure} is {value}");
+            assert_eq!(reading.samples, 100);
+        }
+        let slowest = judged("p95_latency_ms").read(&mixed, &slots(), Duration::from_secs(10), 20);
+        assert_eq!(slowest.traces.first(), Some(&[4; 16]), "the traces of the slowest slot come first");
+    }
+}
