@@ -22,6 +22,7 @@ use crate::refusal::Refusal;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 const JITTER: f64 = 0.5;
+const SAID_EVERY: Duration = Duration::from_secs(60);
 
 type Entries = Arc<[LedgerEntry]>;
 
@@ -68,10 +69,24 @@ struct ForEver {
     id: Arc<str>,
     delays: ExponentialBackoff<HasherRng>,
     closing: CancellationToken,
-    /// Since when it is down.
-    down: Arc<Mutex<Option<Instant>>>,
+    down: Arc<Mutex<Option<Outage>>>,
     failed: metrics::Counter,
     up: metrics::Gauge,
+}
+
+/// A sink is down; what was said of it in the log, and when.
+struct Outage {
+    since: Instant,
+    said_at: Instant,
+    said: String,
+}
+
+impl Outage {
+    /// An outage is said once, and again when it has another reason: a server that is there but refuses the password is
+    /// another thing to do than one that is not there.
+    fn is_due(outage: Option<&Outage>, reason: &str, now: Instant) -> bool {
+        outage.is_none_or(|outage| outage.said != reason && now.duration_since(outage.said_at) >= SAID_EVERY)
+    }
 }
 
 impl ForEver {
@@ -86,23 +101,33 @@ impl ForEver {
         match result {
             Ok(_) => {
                 self.up.set(1.0);
-                if let Some(since) = down.take() {
-                    let seconds = since.elapsed().as_secs();
+                if let Some(outage) = down.take() {
+                    let seconds = outage.since.elapsed().as_secs();
                     tracing::info!(exporter = &*self.id, seconds, "the sink is back and catches up");
                 }
             }
             Err(error) => {
                 self.up.set(0.0);
                 self.failed.increment(1);
-                if down.is_none() {
-                    *down = Some(Instant::now());
+                let (reason, now) = (reason(error), Instant::now());
+                if Outage::is_due(down.as_ref(), &reason, now) {
                     tracing::warn!(
                         exporter = &*self.id,
-                        "the sink is down, its findings wait in the ledger: {error}"
+                        "the sink is down, its findings wait in the ledger: {reason}"
                     );
+                    let since = down.as_ref().map_or(now, |outage| outage.since);
+                    *down = Some(Outage { since, said_at: now, said: reason });
                 }
             }
         }
+    }
+}
+
+/// Why the sink did not take it; when a sender should come back is nothing to an operator.
+fn reason(error: &BoxError) -> String {
+    match error.downcast_ref::<Refusal>() {
+        Some(Refusal::Unavailable { reason, .. } | Refusal::Rejected { reason, .. }) => reason.clone(),
+        None => error.to_string(),
     }
 }
 
@@ -138,5 +163,21 @@ impl Policy<Entries, Vec<Reject>, BoxError> for ForEver {
 
     fn clone_request(&mut self, entries: &Entries) -> Option<Entries> {
         Some(entries.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_said_once_and_again_for_another_reason() {
+        let now = Instant::now();
+        let later = now + SAID_EVERY;
+        let outage = Outage { since: now, said_at: now, said: "refused".to_owned() };
+        assert!(Outage::is_due(None, "refused", now));
+        assert!(!Outage::is_due(Some(&outage), "refused", later));
+        assert!(!Outage::is_due(Some(&outage), "no such password", now));
+        assert!(Outage::is_due(Some(&outage), "no such password", later));
     }
 }

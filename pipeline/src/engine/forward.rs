@@ -4,7 +4,7 @@
 //! remembered for that is empty as long as nothing fails, and then costs one load of a counter.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +20,40 @@ use crate::refusal::Refusal;
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 const MAX_REMEMBERED: usize = 10_000;
 
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
 /// One telemetry exporter of the process; pipelines share it.
 pub(super) struct Outlet {
+    id: String,
     /// Its bit in what is remembered of a request; exporters beyond the 64th are not remembered.
     bit: u64,
     exporter: Arc<dyn TelemetryExporter>,
     meters: [Meters; 3],
+    trouble: Trouble,
+}
+
+/// Says in the log that a backend does not take telemetry, and that it takes it again: each at most once a minute, for under
+/// load one outcome may follow the other many times a second.
+#[derive(Default)]
+struct Trouble {
+    is_said: AtomicBool,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Trouble {
+    /// What is worth a line now.
+    fn note(&self, is_good: bool, now: Instant) -> bool {
+        if is_good {
+            return self.is_said.load(Ordering::Relaxed) && self.is_said.swap(false, Ordering::Relaxed);
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| now.duration_since(last) >= SAID_EVERY);
+        if is_due {
+            *last = Some(now);
+            self.is_said.store(true, Ordering::Relaxed);
+        }
+        is_due
+    }
 }
 
 struct Meters {
@@ -53,7 +81,7 @@ impl Outlet {
                 },
             }
         });
-        Outlet { bit, exporter, meters }
+        Outlet { id: id.to_owned(), bit, exporter, meters, trouble: Trouble::default() }
     }
 
     async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal> {
@@ -65,7 +93,31 @@ impl Outlet {
         };
         meters.sent.increment(sent);
         meters.failed.increment(telemetry.records - sent);
+        if self.trouble.note(outcome.is_ok(), Instant::now()) {
+            self.say(&outcome);
+        }
         outcome
+    }
+
+    fn say(&self, outcome: &Result<Taken, Refusal>) {
+        let exporter = &*self.id;
+        match outcome {
+            Ok(_) => tracing::info!(exporter, "the backend takes telemetry again"),
+            Err(Refusal::Unavailable { reason, .. }) => {
+                tracing::warn!(
+                    exporter,
+                    reason,
+                    "the backend does not take telemetry; senders are told to come back"
+                );
+            }
+            Err(Refusal::Rejected { reason, .. }) => {
+                tracing::error!(
+                    exporter,
+                    reason,
+                    "the backend refused a request for good, and its sender was told so"
+                );
+            }
+        }
     }
 }
 
@@ -237,6 +289,26 @@ mod tests {
         assert_eq!(memory.recall(&telemetry(2), now), 0);
         assert_eq!(memory.recall(&telemetry(1), now + REMEMBERED + Duration::from_secs(1)), 0);
         assert_eq!(memory.count.load(Ordering::Relaxed), 0, "then it costs nothing again");
+    }
+
+    #[test]
+    fn trouble_is_said_once_a_minute_and_its_end_once() {
+        let trouble = Trouble::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let said = [
+            (true, 0),
+            (false, 1),
+            (false, 2),
+            (true, 3),
+            (true, 4),
+            (false, 5),
+            (true, 6),
+            (false, 61),
+            (true, 62),
+        ]
+        .map(|(is_good, seconds)| trouble.note(is_good, at(seconds)));
+        assert_eq!(said, [false, true, false, true, false, false, false, true, true]);
     }
 
     #[test]
