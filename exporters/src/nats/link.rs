@@ -221,7 +221,7 @@ impl Binder {
                 }
                 return self.create().await;
             }
-            Err(error) => return Err(spoken(&error)),
+            Err(error) => return Err(hinted(spoken(&error))),
         };
         let stream = self.jetstream.get_stream(&name).await.map_err(|error| spoken(&error))?;
         let config = &stream.cached_info().config;
@@ -271,6 +271,16 @@ pub fn spoken(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Nobody answers JetStream's subjects where a server runs without it, and the client says that in words of its own.
+fn hinted(fault: String) -> String {
+    let is_missing = fault.contains("JetStream resource does not exist") || fault.contains("no responders");
+    if is_missing {
+        format!("{fault} (is JetStream switched on there? start the server with `-js`)")
+    } else {
+        fault
+    }
+}
+
 /// Whether every subject that `wanted` matches is matched by `held`; both may end in `>` and hold `*`.
 fn covers(held: &str, wanted: &str) -> bool {
     let (mut held, mut wanted) = (held.split('.'), wanted.split('.'));
@@ -287,6 +297,13 @@ fn covers(held: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_without_jetstream_is_told_from_one_without_the_stream() {
+        let fault = "request error: request failed: requested JetStream resource does not exist".to_owned();
+        assert!(hinted(fault).ends_with("(is JetStream switched on there? start the server with `-js`)"));
+        assert_eq!(hinted("timed out".to_owned()), "timed out");
+    }
 
     #[test]
     fn a_stream_covers_what_all_its_subjects_would_take() {

@@ -240,6 +240,10 @@ impl Nats {
                 "`auth.user` and `auth.password` of `nats` belong together",
             ),
             (
+                auth.nkey.as_ref().is_some_and(|seed| !is_user_seed(seed.reveal())),
+                "`auth.nkey` of `nats` is no user's seed (it begins with `SU` and has 58 characters)",
+            ),
+            (
                 periods.iter().any(|period| period.0.is_zero()),
                 "`connect_timeout`, `timeout` and `ping_interval` of `nats` must be above 0",
             ),
@@ -258,6 +262,13 @@ impl Nats {
 
 fn nowhere() -> Position {
     Position { source: "<default>".into(), line: 1, column: 1 }
+}
+
+/// Base 32 of a prefix byte, a type byte, 32 bytes and a checksum of 2; a user's begins with `SU`.
+fn is_user_seed(text: &str) -> bool {
+    text.len() == 58
+        && text.starts_with("SU")
+        && text.bytes().all(|c| c.is_ascii_uppercase() || (b'2'..=b'7').contains(&c))
 }
 
 fn is_token(text: &str) -> bool {
@@ -338,6 +349,9 @@ mod tests {
         check(|nats| nats.auth.user = Some("x".to_owned()), "belong together");
         check(|nats| nats.auth.creds_file = at("bad.creds"), "no NATS credentials file");
         check(|nats| nats.auth.creds_file = at("missing.creds"), "cannot read");
+        check(|nats| nats.auth.nkey = Some(Secret::new("secret")), "no user's seed");
+        let seed = format!("SU{}", "A2".repeat(28));
+        check(|nats| nats.auth.nkey = Some(Secret::new(seed.as_str())), "");
         check(|nats| nats.in_flight = 0, "`in_flight`");
         check(|nats| nats.timeout = Period(Duration::ZERO), "above 0");
         check(|nats| nats.stream.max_age = Period(Duration::from_secs(60)), "longer than `stream.max_age`");
