@@ -1,6 +1,6 @@
 //! From `--config` and `--set` to a specification and the settings of every component, with all that is wrong said at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -176,6 +176,7 @@ fn pipelines(configuration: &Configuration, problems: &mut Vec<Problem>) {
     }
     for pipeline in &configuration.spec.service.pipelines {
         processor_order(configuration, pipeline, problems);
+        never_fed(configuration, pipeline, problems);
         // What could not be read may be the analyzer.
         let is_read = pipeline.processors.iter().all(|id| configuration.processors.contains_key(&id.value));
         if configuration.judges(pipeline) || !is_read {
@@ -191,6 +192,30 @@ fn pipelines(configuration: &Configuration, problems: &mut Vec<Problem>) {
                 problems.push(Problem::error(&id.at, message));
             }
         }
+    }
+}
+
+/// Requirements that select a signal which their pipeline does not take.
+fn never_fed(configuration: &Configuration, pipeline: &Pipeline, problems: &mut Vec<Problem>) {
+    let mut missing: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for id in &pipeline.processors {
+        let Some(settings) = configuration.processors.get(&id.value) else { continue };
+        // What is wrong with the model has been said.
+        let Ok(interest) = settings.interest(&configuration.files) else { continue };
+        for selection in interest.selections {
+            if !pipeline.signals.contains(&selection.signal) {
+                missing.entry(selection.signal.name()).or_default().insert(selection.req);
+            }
+        }
+    }
+    for (signal, requirements) in missing {
+        let requirements: Vec<String> = requirements.iter().map(|req| format!("`{req}`")).collect();
+        let message = format!(
+            "pipeline `{}` takes no {signal}, and {} select {signal}: that is never found (give the pipeline a name that is no signal, such as `feedback`, and it takes all)",
+            pipeline.name,
+            requirements.join(", ")
+        );
+        problems.push(Problem::warning(&pipeline.at, message));
     }
 }
 
