@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use homeostat_pipeline::batch::{Compression, Signal};
+use homeostat_pipeline::batch::{Compression, Content, Signal};
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::otlp::status::{Response as Answered, Status as Details};
 use homeostat_pipeline::refusal::Cause;
@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use serde::Deserialize;
 use tonic::Code;
 
 /// What is read of an answer.
@@ -20,6 +21,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of a backend's words.
 const WORDS_MAX: usize = 1024;
 const PREFIX_BYTES: usize = 5;
+const JSON: &str = "application/json";
 
 /// What an attempt came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,7 +110,7 @@ pub const fn http_path(signal: Signal) -> &'static str {
 pub fn http_request(
     uri: http::Uri,
     headers: &HeaderMap,
-    compression: Compression,
+    (content, compression): (Content, Compression),
     message: Bytes,
 ) -> Request<Payload> {
     let mut request = Request::new(Payload::plain(message));
@@ -116,7 +118,11 @@ pub fn http_request(
     *request.uri_mut() = uri;
     *request.headers_mut() = headers.clone();
     let own = request.headers_mut();
-    own.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    let kind = match content {
+        Content::Protobuf => "application/x-protobuf",
+        Content::Json => JSON,
+    };
+    own.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if compression != Compression::None {
         own.insert(header::CONTENT_ENCODING, HeaderValue::from_static(compression.token()));
     }
@@ -159,10 +165,16 @@ pub async fn read_http(response: http::Response<Incoming>) -> Outcome {
         Err(_) if parts.status.is_success() => return Outcome::Taken(Taken::default()),
         Err(reason) => return later(None, reason),
     };
+    let is_json = is_json(&parts.headers);
     if parts.status.is_success() {
-        return taken(&body);
+        return if is_json { taken_json(&body) } else { taken(&body) };
     }
-    let words = Details::decode(&body).map(|details| details.message).unwrap_or_default();
+    let words = if is_json {
+        serde_json::from_slice::<JsonStatus>(&body).map(|status| status.message)
+    } else {
+        Ok(Details::decode(&body).map(|details| details.message).unwrap_or_default())
+    };
+    let words = words.unwrap_or_default();
     let reason = format!("the backend answered {}{}", parts.status, said(&words));
     match parts.status {
         StatusCode::TOO_MANY_REQUESTS
@@ -229,6 +241,44 @@ fn later(after: Option<Duration>, reason: String) -> Outcome {
 fn taken(body: &[u8]) -> Outcome {
     let answered = Answered::decode(body).unwrap_or_default();
     Outcome::Taken(Taken { rejected: answered.rejected, message: shorten(answered.message) })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    essence.eq_ignore_ascii_case(JSON.as_bytes())
+}
+
+/// An error in JSON.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonStatus {
+    message: String,
+}
+
+/// The answer to a request that was JSON.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct JsonAnswer {
+    partial_success: Option<JsonPartial>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct JsonPartial {
+    #[serde(alias = "rejectedDataPoints", alias = "rejectedLogRecords")]
+    rejected_spans: serde_json::Value,
+    error_message: String,
+}
+
+fn taken_json(body: &[u8]) -> Outcome {
+    let answered: JsonAnswer = serde_json::from_slice(body).unwrap_or_default();
+    let partial = answered.partial_success.unwrap_or_default();
+    let rejected = match &partial.rejected_spans {
+        serde_json::Value::String(text) => text.parse().ok(),
+        other => other.as_u64(),
+    };
+    Outcome::Taken(Taken { rejected: rejected.unwrap_or(0), message: shorten(partial.error_message) })
 }
 
 fn shorten(mut words: String) -> String {

@@ -32,7 +32,7 @@ use metrics::{Counter, counter};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use attempt::{Outcome, Payload};
-use settings::{Compression, Otlp, Protocol, RetryOnFailure, period_or};
+use settings::{Compression, Encoding, Otlp, Protocol, RetryOnFailure, period_or};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -98,6 +98,7 @@ struct Exporter {
     client: Client<HttpConnector, Payload>,
     protocol: Protocol,
     compression: Compression,
+    encoding: Option<Encoding>,
     /// In the order of [`Signal::ALL`].
     uris: [Uri; 3],
     headers: HeaderMap,
@@ -135,6 +136,7 @@ impl Exporter {
             client: client(*protocol),
             protocol: *protocol,
             compression: settings.compression,
+            encoding: settings.encoding,
             uris,
             headers,
             timeout: period_or(settings.timeout, TIMEOUT),
@@ -152,23 +154,27 @@ impl Exporter {
         }
     }
 
-    /// The bytes to send: the frame's own, unless it may not pass as it is.
-    fn message(&self, telemetry: &Telemetry) -> (batch::Compression, Bytes) {
-        match (self.compression, telemetry.frame.content) {
-            (Compression::Passthrough, Content::Protobuf) => {
-                (telemetry.frame.compression, telemetry.frame.bytes.clone())
-            }
-            (Compression::None, _) | (Compression::Passthrough, Content::Json) => {
-                (batch::Compression::None, telemetry.body.clone())
+    /// The bytes to send and what they are: the frame's own, unless it may not pass as it is. gRPC speaks no JSON.
+    fn message(&self, telemetry: &Telemetry) -> (Content, batch::Compression, Bytes) {
+        let frame = &telemetry.frame;
+        let is_spoken = match (frame.content, self.protocol) {
+            (Content::Protobuf, Protocol::Grpc | Protocol::Http) => true,
+            (Content::Json, Protocol::Grpc) => false,
+            (Content::Json, Protocol::Http) => self.encoding.is_none(),
+        };
+        match self.compression {
+            Compression::Passthrough if is_spoken => (frame.content, frame.compression, frame.bytes.clone()),
+            Compression::Passthrough | Compression::None => {
+                (Content::Protobuf, batch::Compression::None, telemetry.body.clone())
             }
         }
     }
 
     async fn attempt(&self, telemetry: &Telemetry, deadline: Instant) -> Outcome {
-        let (compression, message) = self.message(telemetry);
+        let (content, compression, message) = self.message(telemetry);
         let uri = self.uri(telemetry.signal).clone();
         let request = match self.protocol {
-            Protocol::Http => attempt::http_request(uri, &self.headers, compression, message),
+            Protocol::Http => attempt::http_request(uri, &self.headers, (content, compression), message),
             Protocol::Grpc => {
                 let patience = deadline.saturating_duration_since(Instant::now());
                 attempt::grpc_request(uri, &self.headers, compression, message, patience)

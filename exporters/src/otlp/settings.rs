@@ -61,7 +61,7 @@ pub fn check_keys(node: &Node) -> Result<(), Problem> {
             "encoding" if value == "json" => {
                 return Err(Problem::error(
                     &field.node.at,
-                    "`encoding: json` is not supported here: remove it",
+                    "`encoding: json` is not supported here (what came as JSON goes out as JSON): remove it",
                 ));
             }
             _ => {}
@@ -97,9 +97,8 @@ pub struct Otlp {
     /// Must be insecure.
     #[serde(default)]
     pub tls: Option<At<Tls>>,
-    /// Only `proto`.
+    /// `proto`: what came as JSON goes out as protobuf. As it came where it is left out.
     #[serde(default)]
-    #[expect(dead_code, reason = "reading it refuses everything else, which is all there is to it")]
     pub encoding: Option<Encoding>,
     /// Where traces go, instead of `endpoint` + `/v1/traces`. Only over HTTP.
     #[serde(default)]

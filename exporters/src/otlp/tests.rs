@@ -1,5 +1,7 @@
 //! The whole exporter against a backend that says what the test wants.
 
+mod json;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Mutex;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use homeostat_pipeline::batch::{Compression, Signal};
+use homeostat_pipeline::batch::{Compression, Content, Signal};
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::otlp::status::{Response as Answered, Status as Details};
 use homeostat_pipeline::refusal::{Cause, Refusal};
@@ -69,7 +69,9 @@ async fn call(intake: &Intake, request: Request<Incoming>, peer: IpAddr) -> Resu
         (Some(_) | None, _) => return Err(Refusal::malformed("the message has an unknown flag")),
     };
     let wire = whole.slice(PREFIX_BYTES..);
-    intake.take(Arrival { signal, compression, wire, deadline }, &mut account).await
+    intake
+        .take(Arrival { signal, content: Content::Protobuf, compression, wire, deadline }, &mut account)
+        .await
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::account::Account;
 use super::body::Pace;
 use super::inflate::inflate;
+use super::json;
 use super::meter::Meter;
 
 /// What a request may take where its sender names no deadline.
@@ -71,6 +72,8 @@ pub struct Intake {
 pub struct Arrival {
     /// What it holds.
     pub signal: Signal,
+    /// How it is encoded once inflated.
+    pub content: Content,
     /// How it is compressed.
     pub compression: Compression,
     /// The message itself.
@@ -100,18 +103,28 @@ impl Intake {
         Ok(())
     }
 
-    /// Inflates, walks, submits, counts. The empty message is an empty request, and taken.
+    /// Inflates, transcodes what is JSON, walks, submits, counts. The empty message is an empty request, and taken.
     ///
     /// # Errors
     /// Those of the steps.
     pub async fn take(&self, arrival: Arrival, account: &mut Account) -> Result<Taken, Refusal> {
-        let Arrival { signal, compression, wire, deadline } = arrival;
+        let Arrival { signal, content, compression, wire, deadline } = arrival;
         if wire.is_empty() {
             return Ok(Taken::default());
         }
-        let body = inflate(compression, &wire, self.message_bytes_max, account)?;
+        let inflated = inflate(compression, &wire, self.message_bytes_max, account)?;
+        let body = match content {
+            Content::Protobuf => inflated,
+            Content::Json => {
+                let held_bytes = wire.len() + inflated.len();
+                json::transcode(signal, &inflated, self.message_bytes_max, held_bytes, account)?
+            }
+        };
+        if body.is_empty() {
+            return Ok(Taken::default());
+        }
         let records = otlp::walk(signal, &body)?;
-        let frame = Frame { content: Content::Protobuf, compression, bytes: wire };
+        let frame = Frame { content, compression, bytes: wire };
         let result = self.gate.submit(Telemetry { signal, frame, body, records }, deadline).await;
         self.meter.records(signal, records, result.is_ok());
         result

@@ -7,10 +7,10 @@
 //!     http: { endpoint: 127.0.0.1:4318, max_request_body_size: 20971520 }
 //! ```
 //!
-//! A request is read into one buffer ([`body`]), inflated once ([`inflate`]), walked, submitted ([`intake`]) and answered
+//! A request is read into one buffer ([`body`]), inflated once ([`inflate`]), transcoded where it is JSON ([`json`]), walked, submitted ([`intake`]) and answered
 //! ([`grpc`], [`post`]), all in the task of its connection ([`connection`]). Frames stay the bytes they came as.
 //!
-//! Deliberately absent: TLS, authentication, OTLP/JSON (later), and any queue: what is not taken is refused.
+//! Deliberately absent: TLS, authentication (later), and any queue: what is not taken is refused.
 
 pub mod account;
 mod body;
@@ -18,6 +18,7 @@ mod connection;
 mod grpc;
 pub mod inflate;
 mod intake;
+mod json;
 mod listener;
 mod meter;
 mod post;

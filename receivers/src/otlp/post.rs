@@ -1,9 +1,9 @@
-//! OTLP/HTTP: one POST. Answers have the request's content type; errors are a protobuf `Status` in the body.
+//! OTLP/HTTP: one POST of protobuf or JSON. Answers have the request's content type; errors are a `Status` in the body.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use homeostat_pipeline::batch::Signal;
+use homeostat_pipeline::batch::{Content, Signal};
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::otlp::status::{Response as Answered, Status};
 use homeostat_pipeline::refusal::{Cause, Refusal};
@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::body::{self, Framing};
@@ -41,28 +42,35 @@ pub async fn answer(
     peer: IpAddr,
 ) -> Response<Reply> {
     let (parts, mut body) = request.into_parts();
-    let result = match paths.route(parts.uri.path()) {
+    let content = if is_kind(&parts.headers, &JSON) { Content::Json } else { Content::Protobuf };
+    let refusal = match paths.route(parts.uri.path()) {
         Some(_) if parts.method != Method::POST => {
             let refusal = Refusal::rejected(Cause::Unsupported, "only POST is spoken here");
             intake.meter.answered(&Err(refusal.clone()));
-            let mut response = failure(intake, &parts.headers, &refusal);
+            let mut response = failure(intake, content, &refusal);
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
-        Some(signal) => post(intake, signal, &parts, &mut body, peer).await,
-        None => Err(Refusal::rejected(Cause::Unknown, format!("{} is not served here", parts.uri.path()))),
-    };
-    intake.meter.answered(&result);
-    match result {
-        Ok(taken) => success(taken),
-        Err(refusal) => {
-            if parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT) {
-                body::discard(&mut body, DISCARD_MESSAGES * intake.message_bytes_max, DISCARD_LONGEST).await;
+        Some(signal) => {
+            let result = post(intake, signal, &parts, &mut body, peer).await;
+            intake.meter.answered(&result);
+            match result {
+                Ok(taken) => return success(signal, content, taken),
+                Err(refusal) => refusal,
             }
-            failure(intake, &parts.headers, &refusal)
         }
+        None => {
+            let reason = format!("{} is not served here", parts.uri.path());
+            let refusal = Refusal::rejected(Cause::Unknown, reason);
+            intake.meter.answered(&Err(refusal.clone()));
+            refusal
+        }
+    };
+    if parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT) {
+        body::discard(&mut body, DISCARD_MESSAGES * intake.message_bytes_max, DISCARD_LONGEST).await;
     }
+    failure(intake, content, &refusal)
 }
 
 async fn post(
@@ -73,20 +81,21 @@ async fn post(
     peer: IpAddr,
 ) -> Result<Taken, Refusal> {
     intake.admit(signal)?;
-    if !is_kind(&parts.headers, &PROTOBUF) {
-        let reason = if is_kind(&parts.headers, &JSON) {
-            "OTLP/JSON is not spoken here: send application/x-protobuf"
-        } else {
-            "the content type is not spoken here: send application/x-protobuf"
-        };
-        return Err(Refusal::rejected(Cause::Unsupported, reason));
-    }
+    let content = match (is_kind(&parts.headers, &PROTOBUF), is_kind(&parts.headers, &JSON)) {
+        (true, _) => Content::Protobuf,
+        (false, true) => Content::Json,
+        (false, false) => {
+            let reason =
+                "the content type is not spoken here: send application/x-protobuf or application/json";
+            return Err(Refusal::rejected(Cause::Unsupported, reason));
+        }
+    };
     let deadline = Instant::now() + PATIENCE;
     let compression = read_encoding(parts.headers.get_all(header::CONTENT_ENCODING))?;
     let mut account = intake.account(peer);
     let framing = Framing::Whole { length: body.size_hint().exact() };
     let wire = body::read(body, framing, intake.message_bytes_max, intake.pace, &mut account).await?;
-    intake.take(Arrival { signal, compression, wire, deadline }, &mut account).await
+    intake.take(Arrival { signal, content, compression, wire, deadline }, &mut account).await
 }
 
 /// Whether the content type, without its parameters, is `kind`.
@@ -96,27 +105,44 @@ fn is_kind(headers: &HeaderMap, kind: &HeaderValue) -> bool {
     essence.eq_ignore_ascii_case(kind.as_bytes())
 }
 
-fn success(taken: Taken) -> Response<Reply> {
-    let message = Answered { rejected: taken.rejected, message: taken.message }.encode();
+fn success(signal: Signal, content: Content, taken: Taken) -> Response<Reply> {
+    let (kind, message) = match content {
+        Content::Protobuf => {
+            (PROTOBUF, Answered { rejected: taken.rejected, message: taken.message }.encode())
+        }
+        Content::Json => (JSON, json_answer(signal, &taken).to_string().into_bytes()),
+    };
     let mut response = Response::new(Reply::new(message));
-    response.headers_mut().insert(header::CONTENT_TYPE, PROTOBUF);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
-fn failure(intake: &Intake, asked: &HeaderMap, refusal: &Refusal) -> Response<Reply> {
+/// `{}` where everything was taken and there is nothing to say.
+fn json_answer(signal: Signal, taken: &Taken) -> serde_json::Value {
+    if *taken == Taken::default() {
+        return json!({});
+    }
+    let rejected = match signal {
+        Signal::Traces => "rejectedSpans",
+        Signal::Metrics => "rejectedDataPoints",
+        Signal::Logs => "rejectedLogRecords",
+    };
+    json!({ "partialSuccess": { rejected: taken.rejected.to_string(), "errorMessage": taken.message } })
+}
+
+fn failure(intake: &Intake, content: Content, refusal: &Refusal) -> Response<Reply> {
     let answer = intake.answer(refusal);
     let status = Status { code: answer.grpc as i32, message: refusal.to_string(), retry_after: None };
-    let is_json = is_kind(asked, &JSON);
-    let body = if is_json {
-        // The same message in protobuf's JSON form.
-        format!("{{\"code\":{},\"message\":{}}}", status.code, json_string(&status.message)).into_bytes()
-    } else {
-        status.encode()
+    let (kind, body) = match content {
+        Content::Protobuf => (PROTOBUF, status.encode()),
+        Content::Json => {
+            (JSON, json!({ "code": status.code, "message": status.message }).to_string().into_bytes())
+        }
     };
     let mut response = Response::new(Reply::new(body));
     *response.status_mut() = StatusCode::from_u16(answer.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, if is_json { JSON } else { PROTOBUF });
+    headers.insert(header::CONTENT_TYPE, kind);
     if answer.http == 415 {
         headers.insert(header::ACCEPT_ENCODING, ACCEPTS);
     }
@@ -126,29 +152,9 @@ fn failure(intake: &Intake, asked: &HeaderMap, refusal: &Refusal) -> Response<Re
     response
 }
 
-/// `text` in quotes, with everything escaped that JSON does not take as it is (RFC 8259, section 7).
-fn json_string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            '\0'..='\x1f' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
-            _ => out.push(letter),
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_json_does_not_take_is_escaped() {
-        assert_eq!(json_string("a \"b\" \\ \n é"), "\"a \\\"b\\\" \\\\ \\u000a é\"");
-    }
 
     #[test]
     fn content_types_are_compared_without_case_and_parameters() {

@@ -1,6 +1,6 @@
 //! What each outcome says to each sender: the table of delivery, row by row.
 
-use homeostat_pipeline::batch::Compression;
+use homeostat_pipeline::batch::{Compression, Content};
 use homeostat_pipeline::refusal::Cause;
 
 use super::*;
@@ -180,20 +180,65 @@ async fn what_is_not_spoken_here_is_unimplemented() {
     assert!(server.gate.seen().is_empty());
 }
 
+const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
+
+fn json_of(said: &Said) -> serde_json::Value {
+    assert_eq!(said.headers["content-type"], "application/json");
+    serde_json::from_slice(&said.body).unwrap()
+}
+
 #[tokio::test]
-async fn json_and_other_methods_are_refused_politely() {
+async fn json_is_taken_as_the_same_message_and_its_frame_is_kept() {
     let server = start(Fake::default()).await;
-    let said =
-        server.post("/v1/traces", &[("content-type", "application/json")], "{\"resourceSpans\":[]}").await;
-    assert_eq!(
-        (said.status.as_u16(), &said.headers["content-type"]),
-        (415, &"application/json".parse().unwrap())
-    );
-    assert!(
-        said.body.starts_with(b"{\"code\":12,\"message\":\"OTLP/JSON is not spoken here"),
-        "{:?}",
-        said.body
-    );
+    let json = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[
+        {"traceId":"01010101010101010101010101010101","name":"span 0"},
+        {"traceId":"01010101010101010101010101010101","name":"span 1"}]}]}]}"#;
+    let packed = gzip(json.as_bytes());
+    let said = server.post("/v1/traces", &[JSON], json).await;
+    assert_eq!((said.status.as_u16(), json_of(&said)), (200, serde_json::json!({})));
+    let said = server.post("/v1/traces", &[JSON, ("content-encoding", "gzip")], packed.clone()).await;
+    assert_eq!((said.status.as_u16(), json_of(&said)), (200, serde_json::json!({})));
+    let seen = server.gate.seen();
+    for (telemetry, wire) in seen.iter().zip([json.as_bytes(), &packed]) {
+        assert_eq!((telemetry.frame.content, &*telemetry.frame.bytes), (Content::Json, wire));
+        assert_eq!((&*telemetry.body, telemetry.records), (&*spans(2), 2));
+    }
+    assert_eq!(seen.len(), 2);
+    for (path, empty) in [("/v1/logs", "{}"), ("/v1/metrics", "")] {
+        let said = server.post(path, &[JSON], empty).await;
+        assert_eq!((said.status.as_u16(), json_of(&said)), (200, serde_json::json!({})), "{path}");
+    }
+    assert_eq!(server.gate.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn what_json_asked_is_answered_in_json() {
+    let server = start(Fake::default()).await;
+    for (path, body, key) in [
+        ("/v1/traces", "{\"resourceSpans\":[{}]}", "rejectedSpans"),
+        ("/v1/metrics", "{\"resourceMetrics\":[{}]}", "rejectedDataPoints"),
+        ("/v1/logs", "{\"resourceLogs\":[{}]}", "rejectedLogRecords"),
+    ] {
+        server.gate.will_say(Ok(Taken { rejected: 3, message: "old".to_owned() }));
+        let said = json_of(&server.post(path, &[JSON], body).await);
+        assert_eq!(said, serde_json::json!({ "partialSuccess": { key: "3", "errorMessage": "old" } }));
+    }
+    server.gate.will_say(Err(Refusal::busy("full")));
+    let said = server.post("/v1/traces", &[JSON], "{\"resourceSpans\":[{}]}").await;
+    assert_eq!((said.status.as_u16(), &json_of(&said)["code"]), (503, &14.into()));
+    assert!(said.headers.contains_key("retry-after"));
+    for (body, status, code) in [
+        ("{\"resourceSpans\":7}".to_owned(), 400, 3),
+        (format!("{{\"x\":\"{}\"}}", "y".repeat(2 << 20)), 413, 8),
+    ] {
+        let said = server.post("/v1/traces", &[JSON], body).await;
+        assert_eq!((said.status.as_u16(), &json_of(&said)["code"]), (status, &code.into()));
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_politely() {
+    let server = start(Fake::default()).await;
     let uri = format!("http://{}/v1/traces", server.http);
     for method in ["GET", "PUT", "OPTIONS"] {
         let said = send(&client(false), method, uri.clone(), &[PROTOBUF], "").await;
