@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::evidence::{Correlation, Kind, Method, Row, Rows, Text, schema};
+use homeostat_pipeline::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text, schema};
 
 /// The rows of a request as `tag` makes them: texts of the resource once, texts of the record each time.
 fn rows(count: u32) -> Rows {
@@ -42,6 +42,7 @@ fn rows(count: u32) -> Rows {
             value: (noise % 90_000_000) as f64,
             unit,
             count: 1,
+            sketch: Blob::NONE,
             trace_id,
             span_id: noise.to_be_bytes(),
             spec_node: node,

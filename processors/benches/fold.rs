@@ -7,7 +7,7 @@ use homeostat_pipeline::batch::{RequestHash, Signal};
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::contract::Analyzer;
 use homeostat_pipeline::entry::{Entry, Epoch, Event, EvidenceEvent, Offset, Request};
-use homeostat_pipeline::evidence::{Correlation, Kind, Method, Row, Rows, Text, schema};
+use homeostat_pipeline::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text, schema};
 use homeostat_processors::homeostasis::fold::{Fold, FoldSettings};
 use homeostat_processors::homeostasis::model::Model;
 
@@ -68,6 +68,7 @@ fn evidence(services: u64) -> Entry {
             value: 1e6 * 10_f64.powf((random % 3_000) as f64 / 1_000.0),
             unit: ns,
             count: 1,
+            sketch: Blob::NONE,
             trace_id: [id, id].concat().try_into().expect("sixteen bytes"),
             span_id: id,
             spec_node: node,

@@ -2,8 +2,8 @@
 //! per dictionary key ([`Texts::key`]), not once per row.
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float32Array, Float64Array,
-    RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float32Array,
+    Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::UInt32Type;
 
@@ -61,6 +61,8 @@ pub struct Columns {
     texts: [Texts; TextColumn::ALL.len()],
     value: Float64Array,
     count: UInt64Array,
+    /// None: no row has one.
+    sketch: Option<BinaryArray>,
     trace_id: FixedSizeBinaryArray,
     span_id: FixedSizeBinaryArray,
     confidence: Float32Array,
@@ -98,6 +100,8 @@ impl Columns {
             texts: all.try_into().map_err(|_| WrongSchema { column: "req" })?,
             value: column(batch, "value")?,
             count: column(batch, "count")?,
+            sketch: Some(column::<BinaryArray>(batch, "sketch")?)
+                .filter(|sketch| sketch.null_count() < sketch.len()),
             trace_id: ids(column(batch, "trace_id")?, "trace_id", 16)?,
             span_id: ids(column(batch, "span_id")?, "span_id", 8)?,
             confidence: column(batch, "confidence")?,
@@ -206,6 +210,13 @@ impl Columns {
         self.count.value(row)
     }
 
+    /// What a data point says beside its value ([`super::point::Point`]); none of spans and log records.
+    #[inline]
+    pub fn sketch(&self, row: usize) -> Option<&[u8]> {
+        let sketch = self.sketch.as_ref()?;
+        (!sketch.is_null(row)).then(|| sketch.value(row))
+    }
+
     /// The trace.
     pub fn trace_id(&self, row: usize) -> Option<[u8; 16]> {
         (!self.trace_id.is_null(row)).then(|| self.trace_id.value(row).try_into().unwrap_or_default())
@@ -256,7 +267,7 @@ fn ids(
 #[cfg(test)]
 mod tests {
     use super::super::schema::build;
-    use super::super::{Row, Rows, Text};
+    use super::super::{Blob, Row, Rows, Text};
     use super::*;
 
     fn row(time: i64) -> Row {
@@ -282,6 +293,7 @@ mod tests {
             value: f64::NAN,
             unit: Text::NONE,
             count: 1,
+            sketch: Blob::NONE,
             trace_id: [0; 16],
             span_id: [0; 8],
             spec_node: Text::NONE,
@@ -306,7 +318,8 @@ mod tests {
         second.push(row(1));
         let req = second.intern("REQ-B-1");
         let source = second.intern("otlp");
-        second.push(Row { req, source, is_primary: false, is_error: true, count: 12, ..row(2) });
+        let sketch = second.write(|bytes| bytes.extend([1, 0]));
+        second.push(Row { req, source, is_primary: false, is_error: true, count: 12, sketch, ..row(2) });
         [first, second]
     }
 
@@ -329,6 +342,7 @@ mod tests {
         assert_eq!((columns.trace_id(1), columns.span_id(1)), (None, None));
         assert_eq!((columns.value(0), columns.value(1)), (Some(0.0), None), "zero is a value, NaN is none");
         assert_eq!((columns.count(0), columns.count(4)), (1, 12));
+        assert_eq!((columns.sketch(0), columns.sketch(4)), (None, Some(&[1, 0][..])));
         assert_eq!((columns.is_primary(4), columns.is_error(4), columns.is_error(0)), (false, true, false));
         assert_eq!(columns.texts(TextColumn::Source).get(4), Some("otlp"));
         assert!((columns.confidence(0) - 0.5).abs() < f32::EPSILON);

@@ -4,6 +4,7 @@
 //! ([`schema::build`]), and from there on it is columns ([`columns::Columns`]).
 
 pub mod columns;
+pub mod point;
 pub mod schema;
 
 use crate::batch::{RequestHash, Signal};
@@ -21,6 +22,23 @@ impl Text {
     pub const NONE: Text = Text { start: 0, len: 0 };
 
     /// Whether it is absent.
+    pub const fn is_none(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A piece of the byte arena of the [`Rows`] it belongs to. The empty one means absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Blob {
+    start: u32,
+    len: u32,
+}
+
+impl Blob {
+    /// Absent.
+    pub const NONE: Blob = Blob { start: 0, len: 0 };
+
+    /// Whether they are absent.
     pub const fn is_none(self) -> bool {
         self.len == 0
     }
@@ -175,6 +193,8 @@ pub struct Row {
     pub unit: Text,
     /// How many observations the row stands for.
     pub count: u64,
+    /// What a data point says beside its value: [`point::Point`]; none of spans and log records.
+    pub sketch: Blob,
     /// The trace; zeros when there is none.
     pub trace_id: [u8; 16],
     /// The span; zeros when there is none.
@@ -197,6 +217,7 @@ pub struct Row {
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     text: String,
+    bytes: Vec<u8>,
     rows: Vec<Row>,
     /// The request they come from; the inlet fills it.
     pub request: Option<RequestHash>,
@@ -223,6 +244,22 @@ impl Rows {
         };
         self.text.push_str(text);
         Text { start, len }
+    }
+
+    /// Adds what `write` appends to the arena of bytes; none where it appends nothing.
+    pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Blob {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        match (u32::try_from(start), u32::try_from(self.bytes.len() - start)) {
+            (Ok(start), Ok(len)) if len > 0 => Blob { start, len },
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => Blob::NONE,
+        }
+    }
+
+    /// The bytes behind a handle of these rows.
+    pub fn sketch(&self, bytes: Blob) -> &[u8] {
+        let start = bytes.start as usize;
+        self.bytes.get(start..start + bytes.len as usize).unwrap_or_default()
     }
 
     /// The text behind a handle of these rows.
@@ -258,6 +295,6 @@ impl Rows {
 
     /// Bytes that the rows hold: what the budget is charged while they wait for the journal.
     pub fn bytes(&self) -> usize {
-        self.text.len() + self.rows.len() * size_of::<Row>()
+        self.text.len() + self.bytes.len() + self.rows.len() * size_of::<Row>()
     }
 }

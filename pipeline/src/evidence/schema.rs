@@ -183,7 +183,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields))
 });
 
-/// The schema. `sketch` is reserved for pre-aggregated points and always null so far.
+/// The schema. `sketch` is null but for data points: [`super::point`].
 pub fn schema() -> SchemaRef {
     SCHEMA.clone()
 }
@@ -212,7 +212,7 @@ pub fn build(groups: &[&Rows]) -> Result<RecordBatch, ArrowError> {
         Arc::new(rows().map(|row| Some(row.value).filter(|v| !v.is_nan())).collect::<Float64Array>())
             as ArrayRef,
         Arc::new(UInt64Array::from_iter_values(rows().map(|row| row.count))),
-        Arc::new(BinaryArray::new_null(count)),
+        Arc::new(sketches(groups, count)?),
         Arc::new(ids(count, rows().map(|row| row.trace_id))?),
         Arc::new(ids(count, rows().map(|row| row.span_id))?),
         Arc::new(Float32Array::from_iter_values(rows().map(|row| row.confidence))),
@@ -233,6 +233,18 @@ pub fn keep(batch: &RecordBatch, keep: Vec<bool>) -> Result<RecordBatch, ArrowEr
 fn word(words: &ArrayRef, positions: impl Iterator<Item = Option<usize>>) -> Result<ArrayRef, ArrowError> {
     let keys: UInt32Array = positions.map(|at| at.and_then(|at| u32::try_from(at).ok())).collect();
     Ok(Arc::new(DictionaryArray::<UInt32Type>::try_new(keys, words.clone())?))
+}
+
+fn sketches(groups: &[&Rows], count: usize) -> Result<BinaryArray, ArrowError> {
+    let all = || groups.iter().flat_map(|group| group.rows().iter().map(|row| group.sketch(row.sketch)));
+    let bytes: usize = all().map(<[u8]>::len).sum();
+    if bytes == 0 {
+        return Ok(BinaryArray::new_null(count));
+    }
+    if i32::try_from(bytes).is_err() {
+        return Err(ArrowError::InvalidArgumentError("the sketches of one commit pass 2 GiB".to_owned()));
+    }
+    Ok(all().map(|sketch| (!sketch.is_empty()).then_some(sketch)).collect())
 }
 
 fn ids<const N: usize>(

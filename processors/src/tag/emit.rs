@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::evidence::{Correlation, Kind, Method, Row, Rows, Text};
+use homeostat_pipeline::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text};
 use homeostat_pipeline::selector::{Fields, Scalar};
 
+use super::keys::Key;
 use super::level::{Keys, VALUE_BYTES_MAX, shorten};
 use super::session::Session;
 use super::vocabulary::{Sea, SeaTexts};
@@ -74,6 +75,7 @@ pub fn blank(signal: Signal) -> Row {
         value: f64::NAN,
         unit: Text::NONE,
         count: 1,
+        sketch: Blob::NONE,
         trace_id: [0; 16],
         span_id: [0; 8],
         spec_node: Text::NONE,
@@ -108,7 +110,7 @@ impl<'a> Session<'_, 'a> {
         if !keys.all().is_empty() || sea[Sea::Flow as usize].is_some() {
             let row = self.shared(base, name, unit, &sea);
             shared = Some(row);
-            self.ordinary(row, &keys);
+            self.ordinary(row, &keys, record);
         }
         for selection in &self.plan.selections {
             // The ordinary row of a requirement feeds all of its measures already.
@@ -166,7 +168,7 @@ impl<'a> Session<'_, 'a> {
     }
 
     /// One row per key, each with the numbers of a log record; without keys one row for the flow.
-    fn ordinary(&mut self, row: Row, keys: &Keys<'a>) {
+    fn ordinary(&mut self, row: Row, keys: &Keys<'a>, record: &dyn Fields) {
         if keys.all().is_empty() {
             self.rows.push(Row { is_primary: true, method: Method::Flow, ..row });
             return;
@@ -193,10 +195,37 @@ impl<'a> Session<'_, 'a> {
             self.texts.scratch = scratch;
             let req_version = self.text(Slot::Version, found.key.version);
             let row = Row { req, req_version, also, method: found.method, ..row };
+            if row.signal == Signal::Metrics {
+                self.measured(Row { is_primary: index == 0, ..row }, found.key, record);
+                continue;
+            }
             self.rows.push(Row { is_primary: index == 0, ..row });
             if row.signal == Signal::Logs {
                 self.numbers(row);
             }
+        }
+    }
+
+    /// The rows of a data point for one of its keys: what the requirement's selectors make of it; else the measure that the
+    /// metric is named after (`queue.depth` is `queue_depth`), or none.
+    fn measured(&mut self, row: Row, key: Key<'a>, record: &dyn Fields) {
+        let plan = self.plan;
+        let first = self.rows.len();
+        for selection in &plan.selections {
+            if !key.is(&selection.req) || !selection.selector.matches(record) {
+                continue;
+            }
+            let measure = self.text(Slot::Measure, &selection.measure);
+            if self.rows.rows()[first..].iter().all(|row| row.measure != measure) {
+                let is_primary = row.is_primary && self.rows.len() == first;
+                self.rows.push(Row { measure, is_primary, ..row });
+            }
+        }
+        if self.rows.len() == first {
+            let name = self.rows.text(row.name).replace('.', "_");
+            let field = plan.vocabulary.fields.iter().find(|field| **field == name);
+            let measure = field.map_or(Text::NONE, |field| self.text(Slot::Measure, field));
+            self.rows.push(Row { measure, ..row });
         }
     }
 

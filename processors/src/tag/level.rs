@@ -29,6 +29,10 @@ pub struct Cut {
     pub bodies: u64,
     /// Observations with too many keys.
     pub keys: u64,
+    /// Data points that say only that they have no value.
+    pub unrecorded: u64,
+    /// Data points without what their kind needs: a value, a temporality.
+    pub unusable: u64,
 }
 
 /// A key and where it stood.

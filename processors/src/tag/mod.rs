@@ -20,6 +20,7 @@ mod emit;
 mod keys;
 mod level;
 mod plan;
+mod point;
 mod prefilter;
 mod record;
 mod session;
@@ -183,6 +184,7 @@ struct Counters {
     misses: Counter,
     rows: Counter,
     cut: [Counter; 4],
+    skipped: [Counter; 2],
 }
 
 impl std::fmt::Debug for Counters {
@@ -195,11 +197,13 @@ impl Counters {
     fn of(signal: Signal) -> Counters {
         let requests = |result: &'static str| counter!("homeostat_tag_requests_total", "signal" => signal.name(), "result" => result);
         let cut = |limit: &'static str| counter!("homeostat_tag_truncated_total", "limit" => limit);
+        let skipped = |reason: &'static str| counter!("homeostat_tag_points_skipped_total", "reason" => reason);
         Counters {
             hits: requests("evidence"),
             misses: requests("none"),
             rows: counter!("homeostat_tag_rows_total", "signal" => signal.name()),
             cut: [cut("attributes"), cut("value"), cut("body"), cut("keys")],
+            skipped: [skipped("no_recorded_value"), skipped("unusable")],
         }
     }
 
@@ -208,7 +212,8 @@ impl Counters {
         if rows > 0 {
             self.rows.increment(rows as u64);
         }
-        for (counter, times) in self.cut.iter().zip([cut.attributes, cut.values, cut.bodies, cut.keys]) {
+        let limits = self.cut.iter().zip([cut.attributes, cut.values, cut.bodies, cut.keys]);
+        for (counter, times) in limits.chain(self.skipped.iter().zip([cut.unrecorded, cut.unusable])) {
             if times > 0 {
                 counter.increment(times);
             }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::evidence::Rows;
 use homeostat_pipeline::interest::Selection;
-use homeostat_pipeline::otlp::{LogView, SpanView, resource_logs, resource_spans};
+use homeostat_pipeline::otlp::{
+    LogView, MetricView, SpanView, resource_logs, resource_metrics, resource_spans,
+};
 use homeostat_pipeline::refusal::{Cause, Refusal};
 
 use super::level::Cut;
@@ -32,7 +34,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The rows of one request's body, and what limits cut off of it. Data points yield none yet.
+    /// The rows of one request's body, and what limits cut off of it.
     ///
     /// # Errors
     /// More rows than [`ROWS_MAX`].
@@ -40,7 +42,7 @@ impl Plan {
         match self.signal {
             Signal::Traces => self.spans(body),
             Signal::Logs => self.logs(body),
-            Signal::Metrics => Ok((Rows::new(), Cut::default())),
+            Signal::Metrics => self.points(body),
         }
     }
 
@@ -59,6 +61,36 @@ impl Plan {
                     if session.is_worth_reading(message) {
                         session.span(&SpanView::read(message));
                         limit(&session)?;
+                    }
+                }
+            }
+        }
+        Ok((session.rows, session.cut))
+    }
+
+    fn points(&self, body: &[u8]) -> Result<(Rows, Cut), Refusal> {
+        let Some(first) = self.prefilter.first(body) else { return Ok((Rows::new(), Cut::default())) };
+        let mut session = Session::new(self);
+        for resource in resource_metrics(body) {
+            let range = resource.range();
+            if range.end <= first || !self.prefilter.hits(&body[range]) {
+                continue;
+            }
+            session.enter_resource(resource.resource().attributes());
+            for scope in resource.scopes() {
+                session.enter_scope(scope.scope());
+                for message in scope.messages() {
+                    if !session.is_worth_reading(message) {
+                        continue;
+                    }
+                    let metric = MetricView::read(message);
+                    // What stands in the metric's name is said of all of its points.
+                    let is_named = session.is_worth_reading(metric.name().as_bytes());
+                    for point in metric.messages() {
+                        if is_named || session.is_worth_reading(point) {
+                            session.point(&metric, point);
+                            limit(&session)?;
+                        }
                     }
                 }
             }

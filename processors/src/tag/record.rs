@@ -17,13 +17,16 @@ pub struct Around<'a> {
 }
 
 impl<'a> Around<'a> {
-    fn scope_attribute(&self, key: &str) -> Option<Scalar<'a>> {
+    /// An attribute of the scope.
+    pub fn scope_attribute(&self, key: &str) -> Option<Scalar<'a>> {
         self.scope.and_then(|scope| get(scope.attributes(), key))
     }
-    fn scope_name(&self) -> &'a str {
+    /// The name of the scope.
+    pub fn scope_name(&self) -> &'a str {
         self.scope.map_or("", |scope| scope.name())
     }
-    fn scope_version(&self) -> &'a str {
+    /// The version of the scope.
+    pub fn scope_version(&self) -> &'a str {
         self.scope.map_or("", |scope| scope.version())
     }
 }
@@ -48,7 +51,8 @@ pub struct LogRecord<'r, 'a> {
     pub around: Around<'a>,
 }
 
-fn get<'a>(attributes: Attributes<'a>, key: &str) -> Option<Scalar<'a>> {
+/// The value of an attribute.
+pub fn get<'a>(attributes: Attributes<'a>, key: &str) -> Option<Scalar<'a>> {
     attributes.get(key).and_then(scalar)
 }
 

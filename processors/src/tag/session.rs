@@ -29,6 +29,8 @@ pub struct Session<'p, 'a> {
     pub(super) keys: Keys<'a>,
     pub(super) texts: Texts,
     leaves: Vec<Leaf<'a>>,
+    /// Hash of resource and scope, once a series needed it.
+    pub(super) origin: Option<[u8; 16]>,
     is_resource_hit: bool,
     is_scope_hit: bool,
     /// What has been found.
@@ -51,6 +53,7 @@ impl<'p, 'a> Session<'p, 'a> {
             keys: Keys::default(),
             texts: Texts::default(),
             leaves: Vec::new(),
+            origin: None,
             is_resource_hit: false,
             is_scope_hit: false,
             rows: Rows::new(),
@@ -72,6 +75,7 @@ impl<'p, 'a> Session<'p, 'a> {
 
     /// What follows is of this scope of the resource.
     pub fn enter_scope(&mut self, scope: Scope<'a>) {
+        self.origin = None;
         self.around.scope = Some(scope);
         self.scope.read(&self.plan.vocabulary, scope.attributes(), Method::Scope, &mut self.cut);
         self.is_scope_hit = self.says_something(scope.attributes(), scope.name(), scope.version());
@@ -242,7 +246,7 @@ impl<'p, 'a> Session<'p, 'a> {
         }
     }
 
-    fn begin_keys(&mut self) {
+    pub(super) fn begin_keys(&mut self) {
         self.keys.clear();
         for found in self.record.keys.all() {
             self.keys.add(*found, &mut self.cut);
@@ -250,7 +254,7 @@ impl<'p, 'a> Session<'p, 'a> {
     }
 
     /// Adds those of the scope and the resource, then those in the record's attributes of free text.
-    fn add_outer_keys(&mut self) {
+    pub(super) fn add_outer_keys(&mut self) {
         for found in self.scope.keys.all().iter().chain(self.resource.keys.all()) {
             self.keys.add(*found, &mut self.cut);
         }

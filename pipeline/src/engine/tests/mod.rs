@@ -23,7 +23,7 @@ use crate::clock::{ManualClock, Timestamp};
 use crate::contract::{Analyzer, FindingExporter, Processor, Reject, Taken, TelemetryExporter};
 use crate::entry::{Alert, Entry, Epoch};
 use crate::evidence::columns::Columns;
-use crate::evidence::{Correlation, Kind, Method, Row, Rows, Text};
+use crate::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text};
 use crate::finding::{Behavior, Finding, Notice};
 use crate::ledger::{LedgerEntry, LedgerItem, LedgerReader};
 use crate::refusal::Refusal;
@@ -99,6 +99,7 @@ pub(super) fn row(req: Text) -> Row {
         value: 1.0,
         unit: Text::NONE,
         count: 1,
+        sketch: Blob::NONE,
         trace_id: [1; 16],
         span_id: [1; 8],
         spec_node: Text::NONE,

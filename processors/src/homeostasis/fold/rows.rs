@@ -56,7 +56,8 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
     let mut current: Option<(Span, &mut Window)> = None;
     for row in 0..columns.len() {
         let count = columns.count(row);
-        if count == 0 {
+        if count == 0 || columns.sketch(row).is_some() {
+            // Data points are evidence, and no measure reads them yet.
             continue;
         }
         let time = columns.time(row).filter(|time| *time != Timestamp::ZERO).unwrap_or(target.now);

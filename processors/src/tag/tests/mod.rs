@@ -1,6 +1,7 @@
 //! Tests of `tag` on requests that `opentelemetry-proto` encodes.
 
 mod logs;
+mod points;
 mod property;
 mod settings;
 mod spans;

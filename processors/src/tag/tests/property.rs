@@ -2,6 +2,9 @@
 
 use proptest::prelude::*;
 
+use opentelemetry_proto::tonic::metrics::v1::{Exemplar, NumberDataPoint};
+
+use super::points::{gauge, metrics, number_point};
 use super::*;
 
 fn word() -> impl Strategy<Value = String> {
@@ -125,8 +128,7 @@ fn interest() -> impl Strategy<Value = Interest> {
     ];
     prop::collection::vec(prop::sample::select(selectors), 0..3).prop_map(|selectors| {
         let both = |selector: &&str| {
-            [Signal::Traces, Signal::Logs]
-                .map(|signal| selection(signal, "REQ-F-SEL-001", selector, selector))
+            Signal::ALL.map(|signal| selection(signal, "REQ-F-SEL-001", selector, selector))
         };
         Interest { selections: selectors.iter().flat_map(both).collect(), ..wanted() }
     })
@@ -169,6 +171,21 @@ proptest! {
         let tag = settings("aliases: { sea.flow: [app.flow] }");
         let found = shown(&tag_with(&tag, &interest, Signal::Logs, &body));
         prop_assert_eq!(found, full_walk(&tag, &interest, Signal::Logs, &body));
+    }
+
+    #[test]
+    fn the_prefilter_never_hides_a_row_of_a_data_point(
+        interest in interest(),
+        parts in prop::collection::vec((attributes(), attributes(), word(), attributes(), attributes()), 0..3),
+    ) {
+        let body = several(parts.into_iter().map(|(resource, scope, name, point, exemplar)| {
+            let exemplar = Exemplar { filtered_attributes: exemplar, ..Exemplar::default() };
+            let point = NumberDataPoint { exemplars: vec![exemplar], ..number_point(point, 1.0) };
+            metrics(resource, scope, vec![gauge(&name, vec![point, number_point(vec![], 2.0)])])
+        }).collect());
+        let tag = settings("aliases: { sea.flow: [app.flow] }");
+        let found = shown(&tag_with(&tag, &interest, Signal::Metrics, &body));
+        prop_assert_eq!(found, full_walk(&tag, &interest, Signal::Metrics, &body));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use homeostat_pipeline::checkpoint::KeyedState;
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::contract::Analyzer;
 use homeostat_pipeline::entry::{Entry, Epoch, Event, EvidenceEvent, Offset, Request};
-use homeostat_pipeline::evidence::{Correlation, Kind, Method, Row, Rows, Text, schema};
+use homeostat_pipeline::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text, schema};
 use homeostat_pipeline::finding::{Deviation, Finding};
 
 use super::super::model::Model;
@@ -99,6 +99,7 @@ fn rows(observations: &[Seen]) -> Rows {
             value: seen.millis * 1e6,
             unit: text("ns"),
             count: seen.count,
+            sketch: Blob::NONE,
             trace_id: [seen.trace; 16],
             span_id: [0; 8],
             spec_node: text(&format!("sea:auth:{}", seen.flow)),
