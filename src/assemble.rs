@@ -17,6 +17,7 @@ use homeostat_pipeline::storage::{StorageSettings, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::Configuration;
+use crate::extensions;
 
 /// Space that is left to others on the journal's disk.
 const FREE_BYTES_MIN: u64 = 512 << 20;
@@ -55,7 +56,7 @@ pub async fn assemble(
     if service.storage.is_none() {
         tracing::warn!("`service.storage: none`: what was answered OK does not survive the process");
     }
-    let budget = Budget::new(service.memory_bytes.unwrap_or_else(default_bytes));
+    let budget = Budget::new(memory_bytes(configuration));
     let base = Context {
         id: String::new(),
         clock: Arc::clone(&clock),
@@ -64,6 +65,12 @@ pub async fn assemble(
         files: configuration.files.clone(),
         interest: Arc::new(Interest::default()),
         ledger: Some(Arc::new(store.ledger.reader())),
+        extensions: Arc::new(extensions::open(
+            &configuration.spec,
+            &configuration.extensions,
+            &configuration.files,
+            &stop,
+        )?),
         stop,
     };
     let mut opener = Opener { base, components: store.components.clone() };
@@ -89,6 +96,13 @@ pub async fn assemble(
     let finding_exporters = exporters.finding.into_iter().collect();
     let plan = Plan { store, clock, budget, analyzers, finding_exporters, pipelines, settings };
     Ok(Assembly { plan, receivers })
+}
+
+/// The smallest bound that the service or a processor in use sets to the memory budget, else the default.
+fn memory_bytes(configuration: &Configuration) -> u64 {
+    let limiters = used(configuration, |pipeline| &pipeline.processors);
+    let limits = limiters.into_iter().filter_map(|id| configuration.processors.get(id)?.memory_bytes());
+    configuration.spec.service.memory_bytes.into_iter().chain(limits).min().unwrap_or_else(default_bytes)
 }
 
 fn named<T: Clone>(

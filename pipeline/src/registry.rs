@@ -17,6 +17,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::contract::{Analyzer, FindingExporter, Processor, Receiver, TelemetryExporter};
 use crate::entry::Epoch;
+use crate::extension::{Auth, Extensions, Side};
 use crate::interest::Interest;
 use crate::settings::{Files, Node, Problem, read};
 
@@ -66,6 +67,8 @@ pub struct Context {
     pub interest: Arc<Interest>,
     /// Reads the ledger from its start, for projections that live in memory (the embedded graph); none before it exists.
     pub ledger: Option<Arc<dyn crate::ledger::Replay>>,
+    /// What the extensions in use give; a component asks for the authenticator that its `auth` names while it opens.
+    pub extensions: Arc<Extensions>,
     /// Cancelled when the process stops; background tasks of a component end with it.
     pub stop: CancellationToken,
 }
@@ -96,6 +99,16 @@ pub trait Settings: Send + Sync + std::fmt::Debug {
     /// Those of [`Settings::check`].
     fn epoch(&self, _id: &str, _files: &Files) -> Result<Option<Epoch>, Problem> {
         Ok(None)
+    }
+
+    /// A bound that it sets to the memory budget of the whole process, in bytes; none by default. The smallest of all holds.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// The authenticators that it names, so that each can be checked before anything opens; none by default.
+    fn authenticators(&self) -> Vec<(Side, &Auth)> {
+        Vec::new()
     }
 
     /// Opens it: binds, reads its files. A sink that cannot be reached is not an error here; it is retried.

@@ -1,6 +1,7 @@
 //! The processors and analyzers of homeostat: one file or folder each, and this list.
 
 pub mod homeostasis;
+pub mod memory_limiter;
 pub mod tag;
 
 use homeostat_pipeline::registry::Registration;
@@ -8,6 +9,10 @@ use homeostat_pipeline::registry::Registration;
 /// Every processor and analyzer there is, in the order of `homeostat components`.
 pub fn list() -> Vec<Registration> {
     vec![
+        Registration::new::<memory_limiter::MemoryLimiter>(
+            "memory_limiter",
+            "sets the process's memory budget, in the Collector's form",
+        ),
         Registration::new::<tag::Tag>(
             "tag",
             "finds requirement keys, sea.* attributes and the model's selectors in telemetry, and makes rows of evidence of them",
