@@ -123,7 +123,12 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
         .create(true)
         .truncate(false)
         .open(&path)
-        .with_context(|| format!("cannot create `{}`", path.display()))?;
+        .with_context(|| {
+            format!(
+                "cannot write to the storage directory `{}` (set `service.storage.directory` to a folder that this user can write)",
+                directory.display()
+            )
+        })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => anyhow::bail!(

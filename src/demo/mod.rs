@@ -21,6 +21,7 @@ use homeostat_pipeline::finding::Finding;
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::ledger::{LedgerItem, LedgerReader, verify};
 use homeostat_pipeline::registry::Context;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +55,12 @@ pub fn command(arguments: &Demo) -> anyhow::Result<u8> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let instance = Instance::start(&configuration, handle).await?;
-        let told = tell(arguments, &configuration, &instance).await;
+        // Whoever interrupts it gets an orderly end all the same: the temporary directory goes with it.
+        let told = tokio::select! {
+            biased;
+            stopped = interrupted() => stopped.and(Err(anyhow::anyhow!("interrupted before the end"))),
+            told = tell(arguments, &configuration, &instance) => told,
+        };
         if arguments.keep_running && told.is_ok() {
             keep_running(&instance).await?;
         }
@@ -143,6 +149,7 @@ fn sender_context(configuration: &Configuration) -> Context {
         files: configuration.files.clone(),
         interest: Arc::new(Interest::default()),
         ledger: None,
+        extensions: Arc::default(),
         stop: CancellationToken::new(),
     }
 }
@@ -179,7 +186,18 @@ async fn keep_running(instance: &Instance) -> anyhow::Result<()> {
             output::line(&format!("  {id} {address}"));
         }
     }
-    tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")
+    interrupted().await
+}
+
+/// SIGINT or SIGTERM has come.
+async fn interrupted() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 /// What is left: the ledger, verified, and one answer of the graph rebuilt from it.
