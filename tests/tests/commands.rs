@@ -61,6 +61,103 @@ async fn validate_says_everything_that_is_wrong_with_its_place() {
     .await;
 }
 
+/// A configuration with one mistake in each part.
+const WRONG: &str = r#"
+receivers: { otlp: { protocols: { gprc: {} } } }
+processors: { tga: {}, homeostasis: { model: nope.yml } }
+exporters: { otlp/backend: { endpoint: "${env:HOMEOSTAT_TEST_NOT_SET}" }, kg: { endpont: x } }
+service:
+  storage: { directroy: x }
+  shutdown: 0s
+  telemetry: { metrics: { endpoint: "0.0.0.0:8888" }, logs: { level: loud, encoding: xml } }
+  pipelines: { feedback: { receivers: [otlp], processors: [tag, homeostasis], exporters: [otlp/backend] } }
+"#;
+
+#[tokio::test]
+async fn no_mistake_hides_another() {
+    check(
+        WRONG,
+        1,
+        &[
+            "a.yaml:2:35: unknown key `gprc`",
+            "a.yaml:3:15: unknown processor type `tga`",
+            "a.yaml:3:46: cannot read `nope.yml`",
+            "a.yaml:4:40: the environment variable `HOMEOSTAT_TEST_NOT_SET` is not set",
+            "a.yaml:4:81: unknown key `endpont`",
+            "a.yaml:6:14: unknown key `directroy`",
+            "a.yaml:7:13: `shutdown` must be more than 0",
+            "a.yaml:8:37: `0.0.0.0:8888` can be reached from other machines",
+            "a.yaml:8:70: `loud` is no level",
+            "a.yaml:8:86: `xml` is neither `console` nor `json`",
+            "a.yaml:9:60: processor `tag` is not declared",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_may_be_a_secret_is_never_printed() {
+    let folder = tempfile::tempdir().expect("there is a temporary directory");
+    write(folder.path(), "a.yaml", GOOD);
+    for set in [
+        "exporters.nats.servers=nats://user:c4nary@host",
+        "exporters.nats.servers=[\"nats://user:c4nary@host:port\"]",
+        "exporters.nats.auth.password=[c4nary]",
+        "exporters.nats.auth.nkey=c4nary",
+        "exporters.nats.auth=c4nary",
+        "exporters.postgres.url=mysql://user:c4nary@host/db",
+        "exporters.postgres.url=[\"postgres://user:c4nary@host/db\"]",
+        "exporters.postgres=postgres://user:c4nary@host/db",
+        "exporters.kg.endpoint=http://user:c4nary@host/",
+        "exporters.otlp/backend.endpoint=http://user:c4nary@host:1",
+        "exporters.otlp/backend.headers=c4nary",
+        "exporters.otlp/backend.headers.authorization=[c4nary]",
+        "exporters=c4nary",
+        "exporters.nats.auth.password=[c4nary",
+        "exporters.postgres.url=pa${c4nary!}ss",
+        "c4nary",
+    ] {
+        for command in ["validate", "run"] {
+            let (code, output) = run(folder.path(), &[command, "--config", "a.yaml", "--set", set]).await;
+            assert_eq!(code, if command == "run" { 2 } else { 1 }, "{set}: {output}");
+            assert!(!output.contains("c4nary"), "{set}: {output}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_requirement_that_can_never_be_fed_is_warned_of() {
+    let folder = tempfile::tempdir().expect("there is a temporary directory");
+    write(
+        folder.path(),
+        "model.yml",
+        r#"
+homeostasis_model:
+  requirements:
+    REQ-NFR-REL-001:
+      title: "Checkout works"
+      type: reliability
+      thresholds: { error_rate: { target: 0.1, warning: 1, critical: 5, unit: percent } }
+      telemetry: { otlp: [ { signal: log, where: 'body == "checkout"', as: error_rate } ] }
+      deviation_rules:
+        - { metric: error_rate, condition: "value > threshold.critical", severity: critical, action: generate_intent }
+"#,
+    );
+    let judging = GOOD
+        .replace("tag: {}", "tag: {}, homeostasis: { model: model.yml }")
+        .replace("[tag]", "[tag, homeostasis]");
+    for (name, is_warned) in [("traces", true), ("logs", false), ("feedback", false)] {
+        write(folder.path(), "a.yaml", &judging.replace("traces:", &format!("{name}:")));
+        let (code, output) = run(folder.path(), &["validate", "--config", "a.yaml"]).await;
+        assert_eq!(code, 0, "{name}: {output}");
+        assert_eq!(
+            output.contains("takes no logs, and `REQ-NFR-REL-001` select"),
+            is_warned,
+            "{name}: {output}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_configuration_that_cannot_be_run_is_said_before_anything_is_bound() {
     let folder = tempfile::tempdir().expect("there is a temporary directory");
@@ -120,4 +217,20 @@ async fn the_demo_shows_both_deviations_open_and_resolve() {
     }
     let (code, output) = run(folder.path(), &["ledger", "verify", "data"]).await;
     assert_eq!(code, 0, "{output}");
+}
+
+#[tokio::test]
+async fn a_demo_that_is_interrupted_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("there is a temporary directory");
+    let mut demo = command(folder.path(), &["demo", "--for", "10m"]);
+    demo.env("TMPDIR", folder.path());
+    let mut process = Process::spawn("homeostat", demo);
+    process.line("the shop is healthy").await.expect("the demo begins");
+    process.signal("INT");
+    let status = process.exit().await;
+    let output = process.all_output().await;
+    assert_eq!(status.code(), Some(2), "{output}");
+    assert!(output.contains("interrupted before the end"), "{output}");
+    let left = std::fs::read_dir(folder.path()).expect("the folder is there").count();
+    assert_eq!(left, 0, "{output}");
 }
