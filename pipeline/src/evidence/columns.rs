@@ -43,9 +43,44 @@ impl Texts {
         self.values.value(key as usize)
     }
 
+    /// Whether no row has a text.
+    pub fn is_absent(&self) -> bool {
+        self.keys.null_count() == self.keys.len()
+    }
+
     /// How many keys there are; some may occur in no row.
     pub fn distinct(&self) -> usize {
         self.values.len()
+    }
+}
+
+/// A dictionary column of our own words, each read once per key. The writer numbers them in the order of their list; a file of
+/// another version may not, so the word decides.
+#[derive(Clone, Debug)]
+struct Words<T> {
+    keys: UInt32Array,
+    items: Vec<T>,
+}
+
+impl<T: Copy + Default> Words<T> {
+    fn new<const N: usize>(
+        batch: &RecordBatch,
+        column: &'static str,
+        all: [T; N],
+        name: fn(T) -> &'static str,
+    ) -> Result<Words<T>, WrongSchema> {
+        let Texts { keys, values } = texts(batch, column)?;
+        let item = |word: Option<&str>| all.into_iter().find(|item| Some(name(*item)) == word);
+        let items = values.iter().map(|word| item(word).unwrap_or_default()).collect();
+        Ok(Words { keys, items })
+    }
+
+    /// The default where there is no word, or none that is known.
+    fn get(&self, row: usize) -> T {
+        if self.keys.is_null(row) {
+            return T::default();
+        }
+        self.items.get(self.keys.value(row) as usize).copied().unwrap_or_default()
     }
 }
 
@@ -54,10 +89,10 @@ impl Texts {
 pub struct Columns {
     rows: usize,
     time: TimestampNanosecondArray,
-    signal: Texts,
+    signal: Words<Option<Signal>>,
     is_primary: BooleanArray,
     is_error: BooleanArray,
-    kind: Texts,
+    kind: Words<Kind>,
     texts: [Texts; TextColumn::ALL.len()],
     value: Float64Array,
     count: UInt64Array,
@@ -66,8 +101,8 @@ pub struct Columns {
     trace_id: FixedSizeBinaryArray,
     span_id: FixedSizeBinaryArray,
     confidence: Float32Array,
-    status: Texts,
-    method: Texts,
+    status: Words<Correlation>,
+    method: Words<Method>,
 }
 
 fn column<A: Array + Clone + 'static>(batch: &RecordBatch, column: &'static str) -> Result<A, WrongSchema> {
@@ -93,10 +128,10 @@ impl Columns {
         Ok(Columns {
             rows: batch.num_rows(),
             time: column(batch, "time")?,
-            signal: texts(batch, "signal")?,
+            signal: Words::new(batch, "signal", SIGNALS.map(Some), |signal| signal.map_or("", Signal::name))?,
             is_primary: column(batch, "is_primary")?,
             is_error: column(batch, "is_error")?,
-            kind: texts(batch, "kind")?,
+            kind: Words::new(batch, "kind", KINDS, Kind::name)?,
             texts: all.try_into().map_err(|_| WrongSchema { column: "req" })?,
             value: column(batch, "value")?,
             count: column(batch, "count")?,
@@ -105,8 +140,8 @@ impl Columns {
             trace_id: ids(column(batch, "trace_id")?, "trace_id", 16)?,
             span_id: ids(column(batch, "span_id")?, "span_id", 8)?,
             confidence: column(batch, "confidence")?,
-            status: texts(batch, "status")?,
-            method: texts(batch, "method")?,
+            status: Words::new(batch, "status", STATUSES, Correlation::name)?,
+            method: Words::new(batch, "method", METHODS, Method::name)?,
         })
     }
 
@@ -127,7 +162,7 @@ impl Columns {
 
     /// Whose record it is.
     pub fn signal(&self, row: usize) -> Signal {
-        word(&self.signal, row, SIGNALS, Signal::name).unwrap_or(Signal::Traces)
+        self.signal.get(row).unwrap_or(Signal::Traces)
     }
 
     /// Whether it is the first row of its observation.
@@ -142,7 +177,7 @@ impl Columns {
 
     /// Kind of span.
     pub fn kind(&self, row: usize) -> Kind {
-        word(&self.kind, row, KINDS, Kind::name).unwrap_or_default()
+        self.kind.get(row)
     }
 
     /// A text column as a whole, with its keys.
@@ -234,26 +269,13 @@ impl Columns {
 
     /// Whether the expected attributes are there.
     pub fn status(&self, row: usize) -> Correlation {
-        word(&self.status, row, STATUSES, Correlation::name).unwrap_or_default()
+        self.status.get(row)
     }
 
     /// How the requirement or flow was found.
     pub fn method(&self, row: usize) -> Method {
-        word(&self.method, row, METHODS, Method::name).unwrap_or_default()
+        self.method.get(row)
     }
-}
-
-/// The writer numbers our words in the order of their list; a file of another version may not, so the word decides.
-fn word<T: Copy, const N: usize>(
-    texts: &Texts,
-    row: usize,
-    all: [T; N],
-    name: fn(T) -> &'static str,
-) -> Option<T> {
-    let key = texts.key(row)?;
-    let text = texts.value(key);
-    let usual = all.get(key as usize).copied().filter(|item| name(*item) == text);
-    usual.or_else(|| all.into_iter().find(|item| name(*item) == text))
 }
 
 fn ids(

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder,
-    Float32Array, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
+    ArrayRef, BinaryArray, BooleanArray, BooleanBuilder, DictionaryArray, FixedSizeBinaryBuilder,
+    Float32Builder, Float64Builder, RecordBatch, StringArray, TimestampNanosecondBuilder, UInt32Builder,
+    UInt64Builder,
 };
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt32Type};
@@ -193,33 +194,93 @@ pub fn schema() -> SchemaRef {
 /// # Errors
 /// Arrow's, when its limits are passed (2 GiB of distinct text in one column); body and commit limits keep that away.
 pub fn build(groups: &[&Rows]) -> Result<RecordBatch, ArrowError> {
-    let rows = || groups.iter().flat_map(|group| group.rows());
-    let known = |at: Timestamp| (at != Timestamp::ZERO).then(|| at.as_nanos());
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampNanosecondArray::from_iter(rows().map(|row| known(row.time))).with_timezone("UTC")),
-        word(&WORDS.signal, rows().map(|row| SIGNALS.iter().position(|signal| *signal == row.signal)))?,
-        Arc::new(rows().map(|row| Some(row.is_primary)).collect::<BooleanArray>()),
-        Arc::new(rows().map(|row| Some(row.is_error)).collect::<BooleanArray>()),
-        word(&WORDS.kind, rows().map(|row| KINDS.iter().position(|kind| *kind == row.kind)))?,
-    ];
-    for column in TextColumn::ALL {
-        columns.push(text(groups, column)?);
+    let count = groups.iter().map(|group| group.len()).sum();
+    let mut numbers = Numbers::new(count);
+    let mut texts = TextColumn::ALL.map(|column| Texts::new(column, count));
+    // Group by group and not column by column: the rows of one request are still in the cache for the next column.
+    for group in groups {
+        group.rows().iter().try_for_each(|row| numbers.take(row))?;
+        texts.iter_mut().for_each(|column| column.take(group));
     }
-    let statuses = rows().map(|row| STATUSES.iter().position(|status| *status == row.status));
-    let methods = rows().map(|row| METHODS.iter().position(|method| *method == row.method));
-    let count = rows().count();
-    columns.extend([
-        Arc::new(rows().map(|row| Some(row.value).filter(|v| !v.is_nan())).collect::<Float64Array>())
-            as ArrayRef,
-        Arc::new(UInt64Array::from_iter_values(rows().map(|row| row.count))),
-        Arc::new(sketches(groups, count)?),
-        Arc::new(ids(count, rows().map(|row| row.trace_id))?),
-        Arc::new(ids(count, rows().map(|row| row.span_id))?),
-        Arc::new(Float32Array::from_iter_values(rows().map(|row| row.confidence))),
-        word(&WORDS.status, statuses)?,
-        word(&WORDS.method, methods)?,
-    ]);
+    let (mut columns, last) = numbers.finish(sketches(groups, count)?)?;
+    for column in texts {
+        columns.push(column.finish()?);
+    }
+    columns.extend(last);
     RecordBatch::try_new(schema(), columns)
+}
+
+/// Every column that holds no text of the evidence, as it grows.
+struct Numbers {
+    time: TimestampNanosecondBuilder,
+    signal: UInt32Builder,
+    is_primary: BooleanBuilder,
+    is_error: BooleanBuilder,
+    kind: UInt32Builder,
+    value: Float64Builder,
+    count: UInt64Builder,
+    trace_id: FixedSizeBinaryBuilder,
+    span_id: FixedSizeBinaryBuilder,
+    confidence: Float32Builder,
+    status: UInt32Builder,
+    method: UInt32Builder,
+}
+
+impl Numbers {
+    fn new(rows: usize) -> Numbers {
+        Numbers {
+            time: TimestampNanosecondBuilder::with_capacity(rows).with_timezone("UTC"),
+            signal: UInt32Builder::with_capacity(rows),
+            is_primary: BooleanBuilder::with_capacity(rows),
+            is_error: BooleanBuilder::with_capacity(rows),
+            kind: UInt32Builder::with_capacity(rows),
+            value: Float64Builder::with_capacity(rows),
+            count: UInt64Builder::with_capacity(rows),
+            trace_id: FixedSizeBinaryBuilder::with_capacity(rows, 16),
+            span_id: FixedSizeBinaryBuilder::with_capacity(rows, 8),
+            confidence: Float32Builder::with_capacity(rows),
+            status: UInt32Builder::with_capacity(rows),
+            method: UInt32Builder::with_capacity(rows),
+        }
+    }
+
+    fn take(&mut self, row: &Row) -> Result<(), ArrowError> {
+        self.time.append_option((row.time != Timestamp::ZERO).then(|| row.time.as_nanos()));
+        self.signal.append_option(place(&SIGNALS, row.signal));
+        self.is_primary.append_value(row.is_primary);
+        self.is_error.append_value(row.is_error);
+        self.kind.append_option(place(&KINDS, row.kind));
+        self.value.append_option((!row.value.is_nan()).then_some(row.value));
+        self.count.append_value(row.count);
+        append_id(&mut self.trace_id, row.trace_id)?;
+        append_id(&mut self.span_id, row.span_id)?;
+        self.confidence.append_value(row.confidence);
+        self.status.append_option(place(&STATUSES, row.status));
+        self.method.append_option(place(&METHODS, row.method));
+        Ok(())
+    }
+
+    /// The columns before the texts and those after them.
+    fn finish(mut self, sketches: BinaryArray) -> Result<(Vec<ArrayRef>, [ArrayRef; 8]), ArrowError> {
+        let first: Vec<ArrayRef> = vec![
+            Arc::new(self.time.finish()),
+            word(&WORDS.signal, self.signal)?,
+            Arc::new(self.is_primary.finish()),
+            Arc::new(self.is_error.finish()),
+            word(&WORDS.kind, self.kind)?,
+        ];
+        let last: [ArrayRef; 8] = [
+            Arc::new(self.value.finish()),
+            Arc::new(self.count.finish()),
+            Arc::new(sketches),
+            Arc::new(self.trace_id.finish()),
+            Arc::new(self.span_id.finish()),
+            Arc::new(self.confidence.finish()),
+            word(&WORDS.status, self.status)?,
+            word(&WORDS.method, self.method)?,
+        ];
+        Ok((first, last))
+    }
 }
 
 /// The rows of `batch` for which `keep` says so; it has one item a row.
@@ -230,9 +291,13 @@ pub fn keep(batch: &RecordBatch, keep: Vec<bool>) -> Result<RecordBatch, ArrowEr
     filter_record_batch(batch, &BooleanArray::from(keep))
 }
 
-fn word(words: &ArrayRef, positions: impl Iterator<Item = Option<usize>>) -> Result<ArrayRef, ArrowError> {
-    let keys: UInt32Array = positions.map(|at| at.and_then(|at| u32::try_from(at).ok())).collect();
-    Ok(Arc::new(DictionaryArray::<UInt32Type>::try_new(keys, words.clone())?))
+/// Where a word of ours stands in its dictionary.
+fn place<T: PartialEq, const N: usize>(words: &[T; N], word: T) -> Option<u32> {
+    words.iter().position(|known| *known == word).and_then(|at| u32::try_from(at).ok())
+}
+
+fn word(words: &ArrayRef, mut keys: UInt32Builder) -> Result<ArrayRef, ArrowError> {
+    Ok(Arc::new(DictionaryArray::<UInt32Type>::try_new(keys.finish(), words.clone())?))
 }
 
 fn sketches(groups: &[&Rows], count: usize) -> Result<BinaryArray, ArrowError> {
@@ -247,51 +312,59 @@ fn sketches(groups: &[&Rows], count: usize) -> Result<BinaryArray, ArrowError> {
     Ok(all().map(|sketch| (!sketch.is_empty()).then_some(sketch)).collect())
 }
 
-fn ids<const N: usize>(
-    count: usize,
-    ids: impl Iterator<Item = [u8; N]>,
-) -> Result<FixedSizeBinaryArray, ArrowError> {
-    let mut builder = FixedSizeBinaryBuilder::with_capacity(count, i32::try_from(N).unwrap_or(i32::MAX));
-    for id in ids {
-        if id == [0; N] {
-            builder.append_null();
-        } else {
-            builder.append_value(id)?;
-        }
+fn append_id<const N: usize>(builder: &mut FixedSizeBinaryBuilder, id: [u8; N]) -> Result<(), ArrowError> {
+    if id == [0; N] {
+        builder.append_null();
+        return Ok(());
     }
-    Ok(builder.finish())
+    builder.append_value(id)
 }
 
-/// A row usually says what the row before it said, often by the same handle; only what differs is looked up.
-fn text(groups: &[&Rows], column: TextColumn) -> Result<ArrayRef, ArrowError> {
-    let mut keys: Vec<Option<u32>> = Vec::with_capacity(groups.iter().map(|group| group.len()).sum());
-    let mut values: Vec<&str> = Vec::new();
-    let mut known: HashMap<&str, u32> = HashMap::new();
-    let mut last: Option<(&str, u32)> = None;
-    for group in groups {
-        let mut handle = (Text::NONE, None);
-        for row in group.rows() {
-            let text = column.of(row);
-            if text != handle.0 {
-                let key = if text.is_none() {
-                    None
-                } else {
-                    let text = group.text(text);
-                    let key = match last {
-                        Some((same, key)) if same == text => key,
-                        Some(_) | None => *known.entry(text).or_insert_with(|| {
-                            values.push(text);
-                            u32::try_from(values.len() - 1).unwrap_or(u32::MAX)
-                        }),
-                    };
-                    last = Some((text, key));
-                    Some(key)
-                };
-                handle = (text, key);
+/// A column of texts as it grows. A row usually says what the row before it said, often by the same handle; only what differs
+/// is looked up.
+struct Texts<'a> {
+    column: TextColumn,
+    keys: UInt32Builder,
+    values: Vec<&'a str>,
+    known: HashMap<&'a str, u32>,
+    last: Option<(&'a str, u32)>,
+}
+
+impl<'a> Texts<'a> {
+    fn new(column: TextColumn, rows: usize) -> Texts<'a> {
+        let keys = UInt32Builder::with_capacity(rows);
+        Texts { column, keys, values: Vec::new(), known: HashMap::new(), last: None }
+    }
+
+    fn take(&mut self, group: &'a Rows) {
+        let mut rows = group.rows();
+        while let Some(first) = rows.first() {
+            let handle = self.column.of(first);
+            let run = rows.iter().position(|row| self.column.of(row) != handle).unwrap_or(rows.len());
+            if handle.is_none() {
+                self.keys.append_nulls(run);
+            } else {
+                let key = self.key(group.text(handle));
+                self.keys.append_value_n(key, run);
             }
-            keys.push(handle.1);
+            rows = &rows[run..];
         }
     }
-    let values = Arc::new(StringArray::from_iter_values(values));
-    Ok(Arc::new(DictionaryArray::<UInt32Type>::try_new(UInt32Array::from(keys), values)?))
+
+    fn key(&mut self, text: &'a str) -> u32 {
+        let key = match self.last {
+            Some((same, key)) if same == text => key,
+            Some(_) | None => *self.known.entry(text).or_insert_with(|| {
+                self.values.push(text);
+                u32::try_from(self.values.len() - 1).unwrap_or(u32::MAX)
+            }),
+        };
+        self.last = Some((text, key));
+        key
+    }
+
+    fn finish(self) -> Result<ArrayRef, ArrowError> {
+        let values: ArrayRef = Arc::new(StringArray::from_iter_values(self.values));
+        word(&values, self.keys)
+    }
 }
