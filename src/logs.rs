@@ -31,17 +31,18 @@ pub fn check(settings: &Logs) -> Vec<Problem> {
 /// A level, or a filter as in `RUST_LOG`: `info,homeostat_exporters=debug`.
 fn filter(text: &str) -> Result<EnvFilter, String> {
     let is_word = text.chars().all(|c| c.is_ascii_alphanumeric());
-    let level = text.parse::<LevelFilter>();
+    // The empty text would be a level too: `error`.
+    let level = text.parse::<LevelFilter>().ok().filter(|_| !text.is_empty());
     let filter = match level {
-        Ok(level) if level != LevelFilter::OFF && level <= LevelFilter::INFO => {
+        Some(level) if level != LevelFilter::OFF && level <= LevelFilter::INFO => {
             EnvFilter::try_new(format!("{text},{QUIET}"))
         }
-        Err(_) if is_word => {
+        None if is_word => {
             return Err(format!(
                 "`{text}` is no level (write `debug`, `info`, `warn` or `error`, or a filter such as `info,homeostat_exporters=debug`)"
             ));
         }
-        Ok(_) | Err(_) => EnvFilter::try_new(text),
+        Some(_) | None => EnvFilter::try_new(text),
     };
     filter.map_err(|error| format!("`{text}` is no filter of logs: {error}"))
 }
