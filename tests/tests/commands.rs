@@ -42,7 +42,7 @@ async fn validate_says_everything_that_is_wrong_with_its_place() {
         &["a.yaml:3:15: unknown processor type `tga` (did you mean \"tag\"?)"],
     )
     .await;
-    check(&GOOD.replace("grpc:", "gprc:"), 1, &["a.yaml:2:34: unknown key `gprc` (did you mean \"grpc\"?)"])
+    check(&GOOD.replace("grpc:", "gprc:"), 1, &["a.yaml:2:35: unknown key `gprc` (did you mean \"grpc\"?)"])
         .await;
     check(&GOOD.replace("127.0.0.1:0", "0.0.0.0:0"), 1, &["insecure: true"]).await;
     check(
