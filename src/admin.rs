@@ -76,6 +76,17 @@ pub fn address(endpoint: &str, insecure: bool) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
+/// Binds `endpoint`, as [`address`] understands it.
+///
+/// # Errors
+/// The endpoint is no address, is taken, or is not loopback.
+pub fn listen(endpoint: &str, insecure: bool) -> anyhow::Result<TcpListener> {
+    let address = address(endpoint, insecure).map_err(anyhow::Error::msg)?;
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 impl Admin {
     /// Binds `endpoint`, as [`address`] understands it.
     ///
@@ -148,7 +159,8 @@ async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
     answer(health.ready, &health.reasons)
 }
 
-fn answer(is_good: bool, reasons: &[String]) -> impl IntoResponse + use<> {
+/// What a probe hears.
+pub fn answer(is_good: bool, reasons: &[String]) -> impl IntoResponse + use<> {
     let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if is_good { "ok" } else { "not ok" };
     (status, Json(serde_json::json!({ "status": word, "reasons": reasons })))

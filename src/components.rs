@@ -21,6 +21,11 @@ pub fn sections() -> [(&'static str, Vec<Registration>); 3] {
 pub fn command(format: Format) -> anyhow::Result<u8> {
     match format {
         Format::Json => {
+            let mut extensions = serde_json::Map::new();
+            let list = crate::extensions::list();
+            let list: Vec<_> =
+                list.iter().map(|one| serde_json::json!({ "type": one.kind, "about": one.about })).collect();
+            extensions.insert("extensions".to_owned(), list.into());
             let sections = sections().map(|(section, list)| {
                 let list: Vec<_> = list
                     .iter()
@@ -28,14 +33,20 @@ pub fn command(format: Format) -> anyhow::Result<u8> {
                     .collect();
                 (section.to_owned(), serde_json::Value::from(list))
             });
-            output::line(&serde_json::Value::Object(sections.into_iter().collect()).to_string());
+            output::line(
+                &serde_json::Value::Object(sections.into_iter().chain(extensions).collect()).to_string(),
+            );
         }
         Format::Text => {
             for (section, list) in sections() {
                 output::line(&format!("{section}:"));
                 for one in list {
-                    output::line(&format!("  {:<14} {}", one.kind, one.about));
+                    output::line(&format!("  {:<15} {}", one.kind, one.about));
                 }
+            }
+            output::line("extensions:");
+            for one in crate::extensions::list() {
+                output::line(&format!("  {:<15} {}", one.kind, one.about));
             }
         }
     }

@@ -9,7 +9,7 @@ use homeostat_pipeline::registry::{Registration, Role, Settings};
 use homeostat_pipeline::settings::{Files, Node, Problem, Value, did_you_mean};
 
 use crate::components::sections;
-use crate::{admin, cli, logs, output};
+use crate::{admin, cli, extensions, logs, output};
 
 /// A configuration whose every part was read.
 pub struct Configuration {
@@ -21,6 +21,8 @@ pub struct Configuration {
     pub processors: Parts,
     /// Exporters of both kinds.
     pub exporters: Parts,
+    /// Extensions that are declared.
+    pub extensions: extensions::Parts,
     /// The files that the settings name.
     pub files: Files,
 }
@@ -84,17 +86,18 @@ pub fn from_sources(
     let receivers = settings(Block::Receivers, &receivers, &spec.receivers, &files, &mut problems);
     let processors = settings(Block::Processors, &processors, &spec.processors, &files, &mut problems);
     let exporters = settings(Block::Exporters, &exporters, &spec.exporters, &files, &mut problems);
-    for named in &spec.extensions {
-        let message =
-            format!("unknown extension type `{}` (this version has none; remove the block)", named.kind);
-        problems.push(Problem::error(&named.at, message));
+    let extensions = extensions::settings(&spec, &files, &mut problems);
+    let outline = extensions::outline(&spec, &extensions);
+    for part in receivers.values().chain(exporters.values()) {
+        let wrong = |(side, auth)| outline.check(side, auth).err();
+        problems.extend(part.authenticators().into_iter().filter_map(wrong));
     }
     let own = &spec.service.telemetry;
     problems.extend(logs::check(&own.logs));
     if let Err(why) = admin::address(&own.metrics.endpoint.value, own.metrics.insecure) {
         problems.push(Problem::error(&own.metrics.endpoint.at, why));
     }
-    let configuration = Configuration { spec, receivers, processors, exporters, files };
+    let configuration = Configuration { spec, receivers, processors, exporters, extensions, files };
     pipelines(&configuration, &mut problems);
     problems.sort();
     problems.dedup();

@@ -125,6 +125,7 @@ fn replay_command(directory: &Path, arguments: &cli::Configuration) -> anyhow::R
         files: configuration.files.clone(),
         interest: Arc::new(Interest::default()),
         ledger: None,
+        extensions: Arc::default(),
         stop: CancellationToken::new(),
     };
     let slots = analyzers_of(&configuration, &context)?;

@@ -6,6 +6,7 @@ mod cli;
 mod components;
 mod configuration;
 mod demo;
+mod extensions;
 mod ledger;
 mod logs;
 mod output;

@@ -144,6 +144,7 @@ async fn serve(protocol: &str, budget: &Budget) -> (SocketAddr, Engine) {
         },
         interest: Arc::new(Interest::default()),
         ledger: None,
+        extensions: Arc::default(),
         stop: CancellationToken::new(),
     };
     let Component::Receiver(receiver) = (registration.read)(&settings).unwrap().open(context).await.unwrap()

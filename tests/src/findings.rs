@@ -143,6 +143,7 @@ pub async fn open(kind: &str, settings: serde_json::Value) -> Opened {
         files,
         interest: Arc::new(Interest::default()),
         ledger: None,
+        extensions: Arc::default(),
         stop: stop.clone(),
     };
     match settings.open(context).await.expect("it opens") {

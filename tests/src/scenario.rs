@@ -86,6 +86,7 @@ impl Bench {
             files,
             interest: Arc::new(interest),
             ledger: None,
+            extensions: Arc::default(),
             stop: tokio_util::sync::CancellationToken::new(),
         };
         let Component::Processor(tag) = settings("tag", "{}")?.open(context.clone()).await? else {

@@ -8,11 +8,13 @@
 //! What the backend may take later is sent again ([`attempt`] says what that is) until the time is over; then the sender is
 //! asked to come back. What the backend took in part is never sent again.
 //!
-//! Deliberately absent: compressing (frames pass through), splitting, a queue, TLS.
+//! Deliberately absent: compressing (frames pass through), splitting, a queue.
 
 mod attempt;
 mod settings;
+mod tls;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use homeostat_pipeline::batch::{self, Content, Signal, Telemetry};
 use homeostat_pipeline::contract::{Taken, TelemetryExporter};
+use homeostat_pipeline::extension::{Auth, Credentials, Side};
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context, Registration, Role, Settings};
 use homeostat_pipeline::settings::{Files, Problem, read};
@@ -33,6 +36,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use attempt::{Outcome, Payload};
 use settings::{Compression, Encoding, Otlp, Protocol, RetryOnFailure, period_or};
+use tls::Connector;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -84,24 +88,31 @@ impl Settings for Kind {
         Role::TelemetryExporter
     }
 
-    fn check(&self, _files: &Files) -> Vec<Problem> {
-        self.settings.problems(self.protocol)
+    fn check(&self, files: &Files) -> Vec<Problem> {
+        let mut problems = self.settings.problems(self.protocol);
+        problems.extend(self.settings.tls.iter().flat_map(|tls| tls.problems(files)));
+        problems
+    }
+
+    fn authenticators(&self) -> Vec<(Side, &Auth)> {
+        self.settings.auth.iter().map(|auth| (Side::Credentials, auth)).collect()
     }
 
     async fn open(&self, context: Context) -> anyhow::Result<Component> {
-        Ok(Component::TelemetryExporter(Arc::new(Exporter::new(self, &context.id)?)))
+        Ok(Component::TelemetryExporter(Arc::new(Exporter::new(self, &context)?)))
     }
 }
 
 /// The exporter: a client and where each signal goes.
 struct Exporter {
-    client: Client<HttpConnector, Payload>,
+    client: Client<Connector, Payload>,
     protocol: Protocol,
     compression: Compression,
     encoding: Option<Encoding>,
     /// In the order of [`Signal::ALL`].
     uris: [Uri; 3],
     headers: HeaderMap,
+    credentials: Option<Arc<dyn Credentials>>,
     timeout: Duration,
     retry: RetryOnFailure,
     retries: Counter,
@@ -110,12 +121,13 @@ struct Exporter {
 }
 
 impl Exporter {
-    fn new(kind: &Kind, id: &str) -> anyhow::Result<Exporter> {
+    fn new(kind: &Kind, context: &Context) -> anyhow::Result<Exporter> {
         let Kind { settings, protocol } = kind;
         if let Some(problem) = settings.problems(*protocol).into_iter().find(|problem| !problem.is_warning) {
             return Err(problem.into());
         }
         let own = [&settings.traces_endpoint, &settings.metrics_endpoint, &settings.logs_endpoint];
+        let mut is_secure = false;
         let mut uris = [(); 3].map(|()| Uri::default());
         for ((signal, own), uri) in Signal::ALL.into_iter().zip(own).zip(&mut uris) {
             let endpoint = own.as_ref().or(settings.endpoint.as_ref());
@@ -126,14 +138,28 @@ impl Exporter {
                 (Protocol::Http, None) => attempt::http_path(signal),
                 (Protocol::Http, Some(_)) => "",
             };
-            *uri = format!("http://{}{}{path}", target.authority, target.path).parse()?;
+            is_secure |= target.scheme == "https";
+            *uri = format!("{}://{}{}{path}", target.scheme, target.authority, target.path).parse()?;
         }
         let mut headers = settings.header_map()?;
         headers
             .entry(header::USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!("homeostat/", env!("CARGO_PKG_VERSION"))));
+        let connector = if is_secure {
+            let alpn: &[u8] = match protocol {
+                Protocol::Grpc => b"h2",
+                Protocol::Http => b"http/1.1",
+            };
+            let tls = settings.tls.clone().unwrap_or_default();
+            Connector::secure(tcp(), &tls, alpn, &context.files, context.stop.clone())?
+        } else {
+            Connector::plain(tcp())
+        };
+        let credentials =
+            settings.auth.as_ref().map(|auth| context.extensions.credentials(auth)).transpose()?;
         Ok(Exporter {
-            client: client(*protocol),
+            client: client(*protocol, connector),
+            credentials,
             protocol: *protocol,
             compression: settings.compression,
             encoding: settings.encoding,
@@ -141,7 +167,7 @@ impl Exporter {
             headers,
             timeout: period_or(settings.timeout, TIMEOUT),
             retry: settings.retry_on_failure,
-            retries: counter!("homeostat_exporter_retries_total", "exporter" => id.to_owned()),
+            retries: counter!("homeostat_exporter_retries_total", "exporter" => context.id.clone()),
             dice: AtomicU64::new(0),
         })
     }
@@ -170,14 +196,29 @@ impl Exporter {
         }
     }
 
+    /// Those of the settings, with the credentials as of now.
+    fn headers(&self) -> Result<Cow<'_, HeaderMap>, String> {
+        let Some(credentials) = &self.credentials else { return Ok(Cow::Borrowed(&self.headers)) };
+        let mut value = HeaderValue::try_from(credentials.authorization().reveal())
+            .map_err(|_| "the credentials are such as no header can have".to_owned())?;
+        value.set_sensitive(true);
+        let mut headers = self.headers.clone();
+        headers.insert(header::AUTHORIZATION, value);
+        Ok(Cow::Owned(headers))
+    }
+
     async fn attempt(&self, telemetry: &Telemetry, deadline: Instant) -> Outcome {
         let (content, compression, message) = self.message(telemetry);
+        let headers = match self.headers() {
+            Ok(headers) => headers,
+            Err(reason) => return Outcome::Later { after: None, reason },
+        };
         let uri = self.uri(telemetry.signal).clone();
         let request = match self.protocol {
-            Protocol::Http => attempt::http_request(uri, &self.headers, (content, compression), message),
+            Protocol::Http => attempt::http_request(uri, &headers, (content, compression), message),
             Protocol::Grpc => {
                 let patience = deadline.saturating_duration_since(Instant::now());
-                attempt::grpc_request(uri, &self.headers, compression, message, patience)
+                attempt::grpc_request(uri, &headers, compression, message, patience)
             }
         };
         match (self.client.request(request).await, self.protocol) {
@@ -214,12 +255,16 @@ impl Exporter {
     }
 }
 
-fn client(protocol: Protocol) -> Client<HttpConnector, Payload> {
+fn tcp() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     #[cfg(target_os = "linux")]
     connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    connector
+}
+
+fn client(protocol: Protocol, connector: Connector) -> Client<Connector, Payload> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())

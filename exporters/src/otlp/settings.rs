@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use homeostat_pipeline::extension::Auth;
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Node, Period, Position, Problem, Value};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde::Deserialize;
 
+use super::tls::Tls;
+
 /// Keys of the Collector's exporters that are not supported, and what to do without them.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("auth", "authenticators are not there yet: write the credentials into `headers`"),
     ("balancer_name", "one connection is kept per endpoint"),
     ("authority", "the endpoint's is sent"),
     ("keepalive", "connections are watched by the operating system"),
@@ -94,9 +96,12 @@ pub struct Otlp {
     /// Must be off.
     #[serde(default)]
     pub sending_queue: Option<SendingQueue>,
-    /// Must be insecure.
+    /// How `https` is spoken, and that an endpoint without a scheme is plain.
     #[serde(default)]
-    pub tls: Option<At<Tls>>,
+    pub tls: Option<Tls>,
+    /// Whose credentials are sent.
+    #[serde(default)]
+    pub auth: Option<Auth>,
     /// `proto`: what came as JSON goes out as protobuf. As it came where it is left out.
     #[serde(default)]
     pub encoding: Option<Encoding>,
@@ -139,14 +144,6 @@ pub enum Compression {
 pub enum Encoding {
     /// Protobuf.
     Proto,
-}
-
-/// The Collector's way to say that a client uses no TLS.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// Must be true.
-    pub insecure: bool,
 }
 
 /// The Collector's queue in front of an exporter, which would change what OK means.
@@ -213,26 +210,26 @@ impl RetryOnFailure {
 /// An endpoint, taken apart. Never has credentials in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// `host:port`, for `:authority`, `host` and for people.
     pub authority: String,
     /// Without the last `/`.
     pub path: String,
 }
 
-/// Reads an endpoint. `bare` allows one without a scheme, as the Collector writes those of gRPC.
+/// Reads an endpoint. `bare` is what one without a scheme means, as the Collector writes those of gRPC.
 ///
 /// # Errors
 /// Says what is wrong without repeating what could be a secret.
-pub fn read_target(endpoint: &str, bare: bool) -> Result<Target, String> {
+pub fn read_target(endpoint: &str, bare: Option<&'static str>) -> Result<Target, String> {
     let example = "write for example `http://127.0.0.1:4317`";
-    let rest = match endpoint.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-            return Err(format!("the endpoint is https and TLS is not there yet: {example}"));
-        }
-        Some(_) => return Err(format!("the endpoint's scheme is not http: {example}")),
-        None if bare => endpoint,
-        None => {
+    let (scheme, rest) = match (endpoint.split_once("://"), bare) {
+        (Some((scheme, rest)), _) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
+        (Some((scheme, rest)), _) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
+        (Some(_), _) => return Err(format!("the endpoint's scheme is neither http nor https: {example}")),
+        (None, Some(scheme)) => (scheme, endpoint),
+        (None, None) => {
             return Err(format!(
                 "the endpoint has no scheme: {example}, or `tls: {{ insecure: true }}` beside it"
             ));
@@ -247,14 +244,17 @@ pub fn read_target(endpoint: &str, bare: bool) -> Result<Target, String> {
     if uri.query().is_some() {
         return Err(format!("the endpoint has a query: {example}"));
     }
-    let authority =
-        if authority.port().is_some() { authority.to_string() } else { format!("{}:80", authority.host()) };
-    Ok(Target { authority, path: uri.path().trim_end_matches('/').to_owned() })
+    let port = if scheme == "https" { 443 } else { 80 };
+    let authority = match authority.port() {
+        Some(_) => authority.to_string(),
+        None => format!("{}:{port}", authority.host()),
+    };
+    Ok(Target { scheme, authority, path: uri.path().trim_end_matches('/').to_owned() })
 }
 
 impl Otlp {
-    fn is_bare_allowed(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.value.insecure)
+    fn bare(&self) -> Option<&'static str> {
+        self.tls.as_ref().map(|tls| if tls.insecure { "http" } else { "https" })
     }
 
     /// The target of one of the endpoints.
@@ -262,7 +262,7 @@ impl Otlp {
     /// # Errors
     /// At the endpoint.
     pub fn target(&self, endpoint: &At<Secret>) -> Result<Target, Problem> {
-        read_target(endpoint.value.reveal(), self.is_bare_allowed())
+        read_target(endpoint.value.reveal(), self.bare())
             .map_err(|message| Problem::error(&endpoint.at, message))
     }
 
@@ -305,9 +305,10 @@ impl Otlp {
                 "the otlp exporter needs an `endpoint`, such as `http://127.0.0.1:4317`",
             ));
         }
-        if let Some(tls) = self.tls.as_ref().filter(|tls| !tls.value.insecure) {
-            problems
-                .push(Problem::error(&tls.at, "TLS is not there yet: write `insecure: true`, or remove it"));
+        if self.auth.is_some() && self.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
+            problems.push(Problem::somewhere(
+                "the otlp exporter has `auth`, and `authorization` among its `headers`: remove one of them",
+            ));
         }
         if let Some(queue) = self.sending_queue.as_ref().filter(|queue| queue.enabled.value) {
             problems.push(Problem::error(
@@ -399,8 +400,7 @@ mod tests {
             (("compression", text("gzip")), "passthrough"),
             (("encoding", text("json")), "remove it"),
             (("sending_queue", map(vec![("enabled", Value::Bool(true))])), "remove it"),
-            (("tls", map(vec![("insecure", Value::Bool(false))])), "insecure: true"),
-            (("tls", map(vec![("ca_file", text("x"))])), "unknown key `ca_file`"),
+            (("tls", map(vec![("ciphers", text("x"))])), "unknown key `ciphers`"),
             (("traces_endpoint", text("http://x:1/t")), "only for OTLP/HTTP"),
             (("headers", map(vec![("grpc-timeout", text("1S"))])), "set by the exporter itself"),
             (("headers", map(vec![("a b", text("1S"))])), "no header's name"),
@@ -414,22 +414,25 @@ mod tests {
     #[test]
     fn an_endpoint_is_http_and_has_no_credentials() {
         for (endpoint, bare, expected) in [
-            ("http://a:1", false, Ok(("a:1", ""))),
-            ("http://a", false, Ok(("a:80", ""))),
-            ("http://[::1]:4318/x/", false, Ok(("[::1]:4318", "/x"))),
-            ("a:1", true, Ok(("a:1", ""))),
-            ("a:1", false, Err("no scheme")),
-            ("https://a:1", false, Err("TLS")),
-            ("http://me:secret@a:1", false, Err("credentials")),
-            ("http://", false, Err("http://127.0.0.1:4317")),
-            ("http://a:1?x=1", false, Err("query")),
+            ("http://a:1", None, Ok(("http", "a:1", ""))),
+            ("http://a", None, Ok(("http", "a:80", ""))),
+            ("https://a", None, Ok(("https", "a:443", ""))),
+            ("HTTPS://a:1/x", Some("http"), Ok(("https", "a:1", "/x"))),
+            ("http://[::1]:4318/x/", None, Ok(("http", "[::1]:4318", "/x"))),
+            ("a:1", Some("http"), Ok(("http", "a:1", ""))),
+            ("a:1", Some("https"), Ok(("https", "a:1", ""))),
+            ("a:1", None, Err("no scheme")),
+            ("ftp://a:1", None, Err("neither http nor https")),
+            ("http://me:secret@a:1", None, Err("credentials")),
+            ("http://", None, Err("http://127.0.0.1:4317")),
+            ("http://a:1?x=1", None, Err("query")),
         ] {
             let target = read_target(endpoint, bare);
             match (target, expected) {
-                (Ok(target), Ok((authority, path))) => {
+                (Ok(target), Ok(expected)) => {
                     assert_eq!(
-                        (target.authority.as_str(), target.path.as_str()),
-                        (authority, path),
+                        (target.scheme, target.authority.as_str(), target.path.as_str()),
+                        expected,
                         "{endpoint}"
                     );
                 }

@@ -159,7 +159,7 @@ fn exporter(addr: SocketAddr, protocol: Protocol, more: Vec<(&str, Value)>) -> E
     }
     fields.extend(more);
     let settings = read::<Otlp>(&node(map(fields))).unwrap();
-    Exporter::new(&Kind { settings, protocol }, "otlp/test").unwrap()
+    Exporter::new(&Kind { settings, protocol }, &context()).unwrap()
 }
 
 fn telemetry(signal: Signal, compression: Encoded, bytes: &'static [u8]) -> Telemetry {
@@ -441,6 +441,7 @@ fn context() -> Context {
         },
         interest: Arc::default(),
         ledger: None,
+        extensions: Arc::default(),
         stop: tokio_util::sync::CancellationToken::new(),
     }
 }

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -151,8 +151,9 @@ fn builder(limits: &Limits, streams: Streams) -> Builder<Streams> {
 
 /// Serves the connection until it ends, grows too old or idle, or `stop` is cancelled; then says goodbye, finishes what it
 /// took, and returns. Errors of a connection concern only its peer, who sees them too.
-pub async fn serve<F, A>(stream: TcpStream, limits: Limits, stop: CancellationToken, answer: F)
+pub async fn serve<S, F, A>(stream: S, limits: Limits, stop: CancellationToken, answer: F)
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> A + Send,
     A: Future<Output = Response<Reply>> + Send + 'static,
 {

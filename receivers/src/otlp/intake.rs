@@ -1,6 +1,7 @@
 //! What gRPC and HTTP have in common: from the frame on the wire to the pipeline's answer.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use homeostat_pipeline::batch::{Batch, Compression, Content, Frame, Signal, Tele
 use homeostat_pipeline::budget::Budget;
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::engine::Inlet;
+use homeostat_pipeline::extension::{self, Guard};
 use homeostat_pipeline::otlp;
 use homeostat_pipeline::refusal::{Answer, Cause, Refusal};
+use http::{HeaderMap, HeaderValue, header};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +57,8 @@ impl Gate for Inlet {
 pub struct Intake {
     /// Where they go.
     pub gate: Box<dyn Gate>,
+    /// Who may send; everybody where there is none.
+    pub guard: Option<Arc<dyn Guard>>,
     /// What they count.
     pub meter: Meter,
     /// What they charge.
@@ -86,6 +91,16 @@ impl Intake {
     /// An account for one request of `peer`.
     pub fn account(&self, peer: IpAddr) -> Account {
         Account::new(self.budget.clone(), peer)
+    }
+
+    /// Refuses whose credentials are missing or wrong. Asked before anything else, and before a body is read.
+    ///
+    /// # Errors
+    /// The same for all of them.
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        if guard.admits(authorization) { Ok(()) } else { Err(extension::refused()) }
     }
 
     /// Refuses what nobody takes, and everything while the receiver stops. Asked before a body is read.
@@ -166,8 +181,6 @@ pub fn read_encoding(values: http::header::GetAll<'_, http::HeaderValue>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, header};
-
     use super::*;
 
     fn check(values: &[&'static str], expected: Option<Compression>) {

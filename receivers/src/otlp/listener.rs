@@ -4,13 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeostat_pipeline::extension::Guard;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Limits};
 use super::intake::Intake;
 use super::post::{self, Paths};
+use super::tls::Acceptor;
 use super::{grpc, settings};
 
 /// After an accept that failed, usually for want of file descriptors.
@@ -29,6 +33,10 @@ pub enum Protocol {
 pub struct Listener {
     /// The socket.
     pub socket: TcpListener,
+    /// Plain where there is none.
+    pub tls: Option<Acceptor>,
+    /// Who may send; everybody where there is none.
+    pub guard: Option<Arc<dyn Guard>>,
     /// What is spoken.
     pub protocol: Protocol,
     /// Connections beyond this are closed at once, so that their peers look elsewhere.
@@ -63,7 +71,16 @@ pub async fn bind(endpoint: &str, insecure: bool) -> anyhow::Result<TcpListener>
 impl Listener {
     /// Accepts until the intake's `stop`, then waits for the connections to finish.
     pub async fn run(self, intake: Arc<Intake>) {
-        let Listener { socket, protocol, connections_max, drain, limits, message_bytes_max: _ } = self;
+        let Listener {
+            socket,
+            tls,
+            guard: _,
+            protocol,
+            connections_max,
+            drain,
+            limits,
+            message_bytes_max: _,
+        } = self;
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -72,7 +89,8 @@ impl Listener {
                 Some(ended) = connections.join_next() => note_panic(ended),
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) if connections.len() < connections_max => {
-                        connections.spawn(serve(stream, peer.ip(), limits, protocol.clone(), intake.clone()));
+                        let (tls, protocol, intake) = (tls.clone(), protocol.clone(), intake.clone());
+                        connections.spawn(serve(stream, tls, peer.ip(), limits, protocol, intake));
                     }
                     Ok(_) => intake.meter.connections_refused.increment(1),
                     Err(error) => {
@@ -101,10 +119,30 @@ fn note_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn serve(stream: TcpStream, peer: IpAddr, limits: Limits, protocol: Protocol, intake: Arc<Intake>) {
+async fn serve(
+    stream: TcpStream,
+    tls: Option<Acceptor>,
+    peer: IpAddr,
+    limits: Limits,
+    protocol: Protocol,
+    intake: Arc<Intake>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let Some(tls) = tls else { return speak(stream, peer, limits, protocol, intake).await };
+    let handshake = timeout(limits.first_request, TlsAcceptor::from(tls.get()).accept(stream));
+    match intake.stop.clone().run_until_cancelled(handshake).await {
+        Some(Ok(Ok(stream))) => Box::pin(speak(stream, peer, limits, protocol, intake)).await,
+        Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+        Some(Err(_)) | None => tracing::debug!("a TLS handshake was cut off"),
+    }
+}
+
+async fn speak<S>(stream: S, peer: IpAddr, limits: Limits, protocol: Protocol, intake: Arc<Intake>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let stop = intake.stop.clone();
     match protocol {
         Protocol::Grpc => {

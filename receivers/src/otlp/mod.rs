@@ -10,7 +10,9 @@
 //! A request is read into one buffer ([`body`]), inflated once ([`inflate`]), transcoded where it is JSON ([`json`]), walked, submitted ([`intake`]) and answered
 //! ([`grpc`], [`post`]), all in the task of its connection ([`connection`]). Frames stay the bytes they came as.
 //!
-//! Deliberately absent: TLS, authentication (later), and any queue: what is not taken is refused.
+//! Credentials are checked before a body is read, by an extension; TLS is [`tls`].
+//!
+//! Deliberately absent: any queue. What is not taken is refused.
 
 pub mod account;
 mod body;
@@ -24,6 +26,7 @@ mod meter;
 mod post;
 mod reply;
 mod settings;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +37,7 @@ use async_trait::async_trait;
 use homeostat_pipeline::budget::Budget;
 use homeostat_pipeline::contract;
 use homeostat_pipeline::engine::Inlet;
+use homeostat_pipeline::extension::{Auth, Side};
 use homeostat_pipeline::registry::{Component, Context, Registration, Role, Settings};
 use homeostat_pipeline::settings::{Files, Problem, read};
 use tokio_util::sync::CancellationToken;
@@ -76,25 +80,32 @@ impl Settings for Otlp {
         Role::Receiver
     }
 
-    fn check(&self, _files: &Files) -> Vec<Problem> {
-        self.problems()
+    fn check(&self, files: &Files) -> Vec<Problem> {
+        let mut problems = self.problems();
+        problems.extend(self.listener_tls().into_iter().filter_map(|tls| tls.problem(files)));
+        problems
+    }
+
+    fn authenticators(&self) -> Vec<(Side, &Auth)> {
+        self.listener_auth().into_iter().map(|auth| (Side::Guard, auth)).collect()
     }
 
     async fn open(&self, context: Context) -> anyhow::Result<Component> {
         let (grpc, http) = self.listeners();
         let mut listeners = Vec::new();
         if let Some(grpc) = grpc {
-            listeners.push(grpc.open().await?);
+            listeners.push(grpc.open(&context).await?);
         }
         if let Some(http) = http {
-            listeners.push(http.open().await?);
+            listeners.push(http.open(&context).await?);
         }
         Ok(Component::Receiver(Box::new(Receiver { id: context.id, budget: context.budget, listeners })))
     }
 }
 
 impl Grpc {
-    async fn open(self) -> anyhow::Result<Listener> {
+    async fn open(self, context: &Context) -> anyhow::Result<Listener> {
+        let is_open = self.insecure || self.is_protected();
         let endpoint = self.endpoint.map_or_else(|| "127.0.0.1:4317".to_owned(), |endpoint| endpoint.value);
         let mib = if self.max_recv_msg_size_mib == 0 { GRPC_MESSAGE_MIB } else { self.max_recv_msg_size_mib };
         let keepalive = self.keepalive.server_parameters;
@@ -113,7 +124,9 @@ impl Grpc {
             ping: keepalive.time.map(|time| (time.0, period_or(keepalive.timeout, PING_TIMEOUT))),
         };
         Ok(Listener {
-            socket: listener::bind(&endpoint, self.insecure).await?,
+            socket: listener::bind(&endpoint, is_open).await?,
+            tls: self.tls.map(|tls| tls.open(&context.files, &[b"h2"], context.stop.clone())).transpose()?,
+            guard: self.auth.map(|auth| context.extensions.guard(&auth)).transpose()?,
             protocol: Protocol::Grpc,
             connections_max: CONNECTIONS_MAX,
             drain: DRAIN,
@@ -124,7 +137,8 @@ impl Grpc {
 }
 
 impl Http {
-    async fn open(self) -> anyhow::Result<Listener> {
+    async fn open(self, context: &Context) -> anyhow::Result<Listener> {
+        let is_open = self.insecure || self.is_protected();
         let endpoint = self.endpoint.map_or_else(|| "127.0.0.1:4318".to_owned(), |endpoint| endpoint.value);
         let bytes =
             if self.max_request_body_size == 0 { HTTP_BODY_BYTES } else { self.max_request_body_size };
@@ -138,7 +152,12 @@ impl Http {
         };
         let paths = Paths([self.traces_url_path, self.metrics_url_path, self.logs_url_path]);
         Ok(Listener {
-            socket: listener::bind(&endpoint, self.insecure).await?,
+            socket: listener::bind(&endpoint, is_open).await?,
+            tls: self
+                .tls
+                .map(|tls| tls.open(&context.files, &[b"h2", b"http/1.1"], context.stop.clone()))
+                .transpose()?,
+            guard: self.auth.map(|auth| context.extensions.guard(&auth)).transpose()?,
             protocol: Protocol::Http(Arc::new(paths)),
             connections_max: CONNECTIONS_MAX,
             drain: DRAIN,
@@ -164,6 +183,7 @@ impl Receiver {
             };
             let intake = Intake {
                 gate: Box::new(gate.clone()),
+                guard: listener.guard.clone(),
                 meter: Meter::new(&self.id, transport),
                 budget: self.budget.clone(),
                 message_bytes_max: listener.message_bytes_max,

@@ -24,6 +24,8 @@ const ACCEPTS: HeaderValue = HeaderValue::from_static("gzip, zstd, identity");
 /// What is read away of a refused body, in messages of the largest size, and for how long.
 const DISCARD_MESSAGES: usize = 4;
 const DISCARD_LONGEST: Duration = Duration::from_secs(5);
+const DISCARD_STRANGER_BYTES: usize = 64 * 1024;
+const DISCARD_STRANGER: Duration = Duration::from_secs(1);
 
 /// Where each signal is posted, in the order of [`Signal::ALL`].
 pub struct Paths(pub [String; 3]);
@@ -43,6 +45,9 @@ pub async fn answer(
 ) -> Response<Reply> {
     let (parts, mut body) = request.into_parts();
     let content = if is_kind(&parts.headers, &JSON) { Content::Json } else { Content::Protobuf };
+    if let Err(refusal) = intake.authenticate(&parts.headers) {
+        return unauthenticated(intake, content, &parts, &mut body, refusal).await;
+    }
     let refusal = match paths.route(parts.uri.path()) {
         Some(_) if parts.method != Method::POST => {
             let refusal = Refusal::rejected(Cause::Unsupported, "only POST is spoken here");
@@ -71,6 +76,26 @@ pub async fn answer(
         body::discard(&mut body, DISCARD_MESSAGES * intake.message_bytes_max, DISCARD_LONGEST).await;
     }
     failure(intake, content, &refusal)
+}
+
+/// Nothing of a stranger's body is read but what lets an HTTP/1.1 client see the answer.
+async fn unauthenticated(
+    intake: &Intake,
+    content: Content,
+    parts: &Parts,
+    body: &mut Incoming,
+    refusal: Refusal,
+) -> Response<Reply> {
+    let mut response = failure(intake, content, &refusal);
+    intake.meter.answered(&Err(refusal));
+    if let Some(guard) = &intake.guard {
+        let challenge = HeaderValue::from_static(guard.challenge());
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT) {
+        body::discard(body, DISCARD_STRANGER_BYTES, DISCARD_STRANGER).await;
+    }
+    response
 }
 
 async fn post(

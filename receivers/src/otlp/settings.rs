@@ -4,13 +4,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use homeostat_pipeline::extension::Auth;
 use homeostat_pipeline::settings::{At, Node, Period, Problem, Value};
 use serde::{Deserialize, Deserializer};
 
+use super::tls::Tls;
+
 /// Keys of the Collector's receiver that are not supported, and what to do without them.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("tls", "TLS is not there yet: bind to loopback behind a proxy"),
-    ("auth", "authentication is not there yet: bind to loopback behind a proxy"),
     ("include_metadata", "nothing in homeostat reads request metadata"),
     ("cors", "homeostat answers no browsers"),
     ("compression_algorithms", "gzip, zstd and identity are always taken"),
@@ -88,8 +89,12 @@ pub struct Grpc {
     pub endpoint: Option<At<String>>,
     /// Only `tcp`.
     pub transport: Option<Transport>,
-    /// Listens beyond loopback without TLS and authentication.
+    /// Listens beyond loopback without both of TLS and authentication.
     pub insecure: bool,
+    /// Plain where it is left out.
+    pub tls: Option<Tls>,
+    /// Whose credentials are taken; everybody's where it is left out.
+    pub auth: Option<Auth>,
     /// The largest message, in MiB, inflated; 4 where it is left out or 0.
     pub max_recv_msg_size_mib: u32,
     /// 128 where it is left out or 0.
@@ -130,8 +135,12 @@ pub struct Http {
     pub endpoint: Option<At<String>>,
     /// Only `tcp`.
     pub transport: Option<Transport>,
-    /// Listens beyond loopback without TLS and authentication.
+    /// Listens beyond loopback without both of TLS and authentication.
     pub insecure: bool,
+    /// Plain where it is left out.
+    pub tls: Option<Tls>,
+    /// Whose credentials are taken; everybody's where it is left out.
+    pub auth: Option<Auth>,
     /// The largest body, in bytes, on the wire and inflated; 20 MiB where it is left out or 0.
     pub max_request_body_size: u64,
     /// Where traces are posted.
@@ -152,6 +161,8 @@ impl Default for Http {
             endpoint: None,
             transport: None,
             insecure: false,
+            tls: None,
+            auth: None,
             max_request_body_size: 0,
             traces_url_path: "/v1/traces".to_owned(),
             metrics_url_path: "/v1/metrics".to_owned(),
@@ -170,13 +181,41 @@ pub enum Transport {
     Tcp,
 }
 
+impl Grpc {
+    /// Whether others may reach it.
+    pub fn is_protected(&self) -> bool {
+        self.tls.is_some() && self.auth.is_some()
+    }
+}
+
+impl Http {
+    /// Whether others may reach it.
+    pub fn is_protected(&self) -> bool {
+        self.tls.is_some() && self.auth.is_some()
+    }
+}
+
 impl Otlp {
+    /// `tls` of both listeners.
+    pub fn listener_tls(&self) -> Vec<&Tls> {
+        let Protocols { grpc, http } = &self.protocols;
+        let (grpc, http) = (grpc.as_ref().map(|grpc| &grpc.tls), http.as_ref().map(|http| &http.tls));
+        [grpc, http].into_iter().flatten().flatten().collect()
+    }
+
+    /// `auth` of both listeners.
+    pub fn listener_auth(&self) -> Vec<&Auth> {
+        let Protocols { grpc, http } = &self.protocols;
+        let (grpc, http) = (grpc.as_ref().map(|grpc| &grpc.auth), http.as_ref().map(|http| &http.auth));
+        [grpc, http].into_iter().flatten().flatten().collect()
+    }
+
     /// Everything wrong with the endpoints and paths.
     pub fn problems(&self) -> Vec<Problem> {
         let (grpc, http) = self.listeners();
         let mut problems = Vec::new();
         if let Some(grpc) = &grpc {
-            problems.extend(check_endpoint(grpc.endpoint.as_ref(), grpc.insecure));
+            problems.extend(check_endpoint(grpc.endpoint.as_ref(), grpc.insecure || grpc.is_protected()));
             if grpc.max_recv_msg_size_mib > 1024 {
                 problems.push(Problem::somewhere(
                     "`max_recv_msg_size_mib` of the otlp receiver is in MiB and at most 1024".to_owned(),
@@ -184,7 +223,7 @@ impl Otlp {
             }
         }
         if let Some(http) = &http {
-            problems.extend(check_endpoint(http.endpoint.as_ref(), http.insecure));
+            problems.extend(check_endpoint(http.endpoint.as_ref(), http.insecure || http.is_protected()));
             let paths = [&http.traces_url_path, &http.metrics_url_path, &http.logs_url_path];
             for path in paths {
                 if !path.starts_with('/') || paths.iter().filter(|other| *other == &path).count() > 1 {
@@ -213,8 +252,8 @@ fn check_endpoint(endpoint: Option<&At<String>>, insecure: bool) -> Option<Probl
 /// The error for an endpoint that others can reach.
 pub fn beyond_loopback(endpoint: &str) -> String {
     format!(
-        "`{endpoint}` can be reached from other machines without TLS and authentication: bind to 127.0.0.1, or write \
-         `insecure: true` beside it"
+        "`{endpoint}` can be reached from other machines without TLS and authentication: write `tls` and `auth` beside it, \
+         bind to 127.0.0.1, or write `insecure: true`"
     )
 }
 

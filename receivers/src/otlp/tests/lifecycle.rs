@@ -68,6 +68,7 @@ async fn a_stop_finishes_what_was_taken_and_then_returns() {
 async fn while_it_stops_new_requests_are_told_to_come_back() {
     let intake = Intake {
         gate: Box::new(Arc::new(Fake::default())),
+        guard: None,
         meter: Meter::new("otlp", "grpc"),
         budget: Budget::new(1 << 20),
         message_bytes_max: 1 << 20,

@@ -4,6 +4,7 @@ mod engine;
 mod lifecycle;
 mod limits;
 mod outcomes;
+mod security;
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -94,10 +95,25 @@ fn anywhere() -> Option<At<String>> {
     Some(At { at, value: "127.0.0.1:0".to_owned() })
 }
 
+fn context() -> Context {
+    let parse = |_: &str, _: &str| Err(Problem::somewhere("no YAML here"));
+    Context {
+        id: "otlp".to_owned(),
+        clock: Arc::new(homeostat_pipeline::clock::SystemClock),
+        budget: Budget::new(1 << 30),
+        directory: None,
+        files: Files { base: ".".into(), embedded: std::collections::BTreeMap::new(), parse },
+        interest: Arc::default(),
+        ledger: None,
+        extensions: Arc::default(),
+        stop: CancellationToken::new(),
+    }
+}
+
 async fn open(budget: &Budget) -> Receiver {
     let grpc = Grpc { endpoint: anywhere(), max_recv_msg_size_mib: 1, ..Grpc::default() };
     let http = Http { endpoint: anywhere(), max_request_body_size: 2 << 20, ..Http::default() };
-    let mut listeners = vec![grpc.open().await.unwrap(), http.open().await.unwrap()];
+    let mut listeners = vec![grpc.open(&context()).await.unwrap(), http.open(&context()).await.unwrap()];
     for listener in &mut listeners {
         // A test machine may stand still for longer than a peer may.
         let long = Duration::from_secs(600);

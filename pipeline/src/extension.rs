@@ -1,0 +1,123 @@
+//! What extensions give to components: authenticators, by the id that `auth: { authenticator: … }` names.
+//!
+//! A receiver asks its [`Guard`] before it reads a body, and answers `Unauthenticated` with [`refused`] when it says no; an
+//! exporter takes its [`Credentials`] anew for each attempt, because they are read again when their file changes. Neither waits,
+//! and neither is ever printed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::refusal::{Cause, Refusal};
+use crate::secret::Secret;
+use crate::settings::{At, Problem, did_you_mean};
+
+/// Decides who may send.
+pub trait Guard: Send + Sync {
+    /// Whether the value of a request's `authorization` header lets it in. Takes equally long for every wrong one.
+    fn admits(&self, authorization: Option<&[u8]>) -> bool;
+
+    /// The scheme for `www-authenticate`: `Bearer`, `Basic realm="homeostat"`.
+    fn challenge(&self) -> &'static str;
+}
+
+/// Says who is sending.
+pub trait Credentials: Send + Sync {
+    /// The value of the `authorization` header.
+    fn authorization(&self) -> Secret;
+}
+
+/// Which side of an authenticator a component wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A receiver's.
+    Guard,
+    /// An exporter's.
+    Credentials,
+}
+
+/// Both sides of an authenticator; either may be missing.
+#[derive(Clone, Default)]
+pub struct Authenticator {
+    /// For receivers.
+    pub guard: Option<Arc<dyn Guard>>,
+    /// For exporters.
+    pub credentials: Option<Arc<dyn Credentials>>,
+}
+
+/// What the extensions of the process give.
+#[derive(Default)]
+pub struct Extensions {
+    /// Extension id → authenticator.
+    pub authenticators: BTreeMap<String, Authenticator>,
+}
+
+/// `auth:` of a receiver's protocol or an exporter, in the Collector's form.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// An extension's id.
+    pub authenticator: At<String>,
+}
+
+/// The refusal of a request whose credentials are missing or wrong; it does not say which.
+pub fn refused() -> Refusal {
+    Refusal::rejected(Cause::Unauthenticated, "no valid credentials: send them in `authorization`")
+}
+
+/// Whether two secrets are the same, in a time that does not depend on where they differ.
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
+    // `blake3::Hash` is compared in constant time.
+    blake3::hash(one) == blake3::hash(other)
+}
+
+impl Extensions {
+    fn authenticator(&self, auth: &Auth) -> Result<&Authenticator, Problem> {
+        let id = &auth.authenticator;
+        self.authenticators.get(&id.value).ok_or_else(|| {
+            let near = did_you_mean(&id.value, self.authenticators.keys().map(String::as_str));
+            let message = format!(
+                "no authenticator `{}` is in `service.extensions`{near}: declare it under `extensions:` and name it there",
+                id.value
+            );
+            Problem::error(&id.at, message)
+        })
+    }
+
+    /// Whether a component that wants this side finds it.
+    ///
+    /// # Errors
+    /// As [`Extensions::guard`] and [`Extensions::credentials`].
+    pub fn check(&self, side: Side, auth: &Auth) -> Result<(), Problem> {
+        match side {
+            Side::Guard => self.guard(auth).map(|_| ()),
+            Side::Credentials => self.credentials(auth).map(|_| ()),
+        }
+    }
+
+    /// The guard that a receiver names.
+    ///
+    /// # Errors
+    /// There is none of that id, or it cannot check anybody.
+    pub fn guard(&self, auth: &Auth) -> Result<Arc<dyn Guard>, Problem> {
+        self.authenticator(auth)?.guard.clone().ok_or_else(|| {
+            let id = &auth.authenticator;
+            let message = format!("the authenticator `{}` has nothing for receivers (`htpasswd`)", id.value);
+            Problem::error(&id.at, message)
+        })
+    }
+
+    /// The credentials that an exporter names.
+    ///
+    /// # Errors
+    /// There are none of that id, or none to send.
+    pub fn credentials(&self, auth: &Auth) -> Result<Arc<dyn Credentials>, Problem> {
+        self.authenticator(auth)?.credentials.clone().ok_or_else(|| {
+            let id = &auth.authenticator;
+            let message =
+                format!("the authenticator `{}` has nothing for exporters (`client_auth`)", id.value);
+            Problem::error(&id.at, message)
+        })
+    }
+}

@@ -1,0 +1,175 @@
+//! `extensions:` in the Collector's form: what stands beside the pipelines. [`health_check`] answers probes; [`bearer`] and
+//! [`basic`] are authenticators, which `auth: { authenticator: … }` of receivers and exporters names.
+//!
+//! Only what `service.extensions` names is opened; what is only declared is read, and checked.
+
+pub mod basic;
+pub mod bearer;
+pub mod health_check;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use homeostat_config::Spec;
+use homeostat_pipeline::extension::{Authenticator, Credentials, Extensions, Guard};
+use homeostat_pipeline::secret::Secret;
+use homeostat_pipeline::settings::{Files, Node, Problem, did_you_mean, read};
+use tokio_util::sync::CancellationToken;
+
+/// One extension's settings.
+#[derive(Debug)]
+pub enum Extension {
+    /// `health_check`.
+    HealthCheck(health_check::HealthCheck),
+    /// `bearertokenauth`.
+    Bearer(bearer::Bearer),
+    /// `basicauth`.
+    Basic(basic::Basic),
+}
+
+/// A type of extension.
+pub struct Kind {
+    /// The type of `type/name` in YAML.
+    pub kind: &'static str,
+    /// One line for `homeostat components`.
+    pub about: &'static str,
+    read: fn(&Node) -> Result<Extension, Problem>,
+}
+
+/// Every type.
+pub fn list() -> [Kind; 3] {
+    [
+        Kind {
+            kind: "basicauth",
+            about: "checks and sends user names and passwords (htpasswd, client_auth)",
+            read: |node| read(node).map(Extension::Basic),
+        },
+        Kind {
+            kind: "bearertokenauth",
+            about: "checks and sends a token, from the configuration or a file that may change",
+            read: |node| read(node).map(Extension::Bearer),
+        },
+        Kind {
+            kind: "health_check",
+            about: "answers probes with 200 while homeostat is ready (13133)",
+            read: |node| read(node).map(Extension::HealthCheck),
+        },
+    ]
+}
+
+/// Extension id → settings.
+pub type Parts = BTreeMap<String, Extension>;
+
+/// Reads every extension that is declared.
+pub fn settings(spec: &Spec, files: &Files, problems: &mut Vec<Problem>) -> Parts {
+    let known = list();
+    let mut parts = Parts::new();
+    for named in &spec.extensions {
+        let Some(kind) = known.iter().find(|kind| kind.kind == named.kind) else {
+            let near = did_you_mean(&named.kind, known.iter().map(|kind| kind.kind));
+            let message = format!("unknown extension type `{}`{near}", named.kind);
+            problems.push(Problem::error(&named.at, message));
+            continue;
+        };
+        match (kind.read)(&named.node) {
+            Ok(extension) => {
+                problems.extend(
+                    extension.check(files).into_iter().map(|problem| Problem {
+                        at: problem.at.or_else(|| Some(named.at.clone())),
+                        ..problem
+                    }),
+                );
+                parts.insert(named.id.clone(), extension);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    parts
+}
+
+fn in_use<'a>(spec: &'a Spec, parts: &'a Parts) -> impl Iterator<Item = (&'a String, &'a Extension)> {
+    spec.service.extensions.iter().filter_map(|id| parts.get_key_value(&id.value))
+}
+
+/// What the extensions in use would give, for checking references to them: no file is read.
+pub fn outline(spec: &Spec, parts: &Parts) -> Extensions {
+    let authenticators =
+        in_use(spec, parts).filter_map(|(id, extension)| Some((id.clone(), extension.outline()?)));
+    Extensions { authenticators: authenticators.collect() }
+}
+
+/// Opens the authenticators in use.
+///
+/// # Errors
+/// Names the extension whose files cannot be read.
+pub fn open(
+    spec: &Spec,
+    parts: &Parts,
+    files: &Files,
+    stop: &CancellationToken,
+) -> anyhow::Result<Extensions> {
+    let mut extensions = Extensions::default();
+    for (id, extension) in in_use(spec, parts) {
+        let opened = match extension {
+            Extension::Bearer(bearer) => Some(bearer.open(files, stop.clone())),
+            Extension::Basic(basic) => Some(basic.open(files, stop.clone())),
+            Extension::HealthCheck(_) => None,
+        };
+        if let Some(opened) = opened {
+            let authenticator = opened.with_context(|| format!("cannot start the extension `{id}`"))?;
+            extensions.authenticators.insert(id.clone(), authenticator);
+        }
+    }
+    Ok(extensions)
+}
+
+/// The health checks in use.
+pub fn health_checks<'a>(spec: &'a Spec, parts: &'a Parts) -> Vec<&'a health_check::HealthCheck> {
+    let only = |(_, extension): (&String, &'a Extension)| match extension {
+        Extension::HealthCheck(check) => Some(check),
+        Extension::Bearer(_) | Extension::Basic(_) => None,
+    };
+    in_use(spec, parts).filter_map(only).collect()
+}
+
+impl Extension {
+    fn check(&self, files: &Files) -> Vec<Problem> {
+        match self {
+            Extension::HealthCheck(check) => check.problems(),
+            Extension::Bearer(bearer) => bearer.problems(files),
+            Extension::Basic(basic) => basic.problems(files),
+        }
+    }
+
+    fn outline(&self) -> Option<Authenticator> {
+        let (is_guard, has_credentials) = match self {
+            Extension::HealthCheck(_) => return None,
+            Extension::Bearer(_) => (true, true),
+            Extension::Basic(basic) => (basic.htpasswd.is_some(), basic.client_auth.is_some()),
+        };
+        Some(Authenticator {
+            guard: is_guard.then(|| Arc::new(Nobody) as Arc<dyn Guard>),
+            credentials: has_credentials.then(|| Arc::new(Nobody) as Arc<dyn Credentials>),
+        })
+    }
+}
+
+/// Stands in an outline.
+struct Nobody;
+
+impl Guard for Nobody {
+    fn admits(&self, _authorization: Option<&[u8]>) -> bool {
+        false
+    }
+
+    fn challenge(&self) -> &'static str {
+        "Bearer"
+    }
+}
+
+impl Credentials for Nobody {
+    fn authorization(&self) -> Secret {
+        Secret::new("")
+    }
+}
