@@ -8,6 +8,7 @@
 //! timeline:
 //!   - { at: 0s, every: 10s, times: 6, spans: { count: 20, duration: 850ms, req: REQ-NFR-PERF-001, flow: auth/Login } }
 //!   - { at: 70s, late: 30s, logs: { count: 5, severity: ERROR, req: REQ-F-AUTH-001, body: "…" } }
+//!   - { at: 0s, every: 10s, times: 6, metrics: { name: requests, kind: sum, temporality: cumulative, start: 0s, value: 20 } }
 //! expect:                 # every step of every deviation, in order
 //!   - { at: 60s, transition: detected, severity: critical, req: REQ-NFR-PERF-001, measure: p95_latency_ms, value: 850, deviation: A }
 //! behaviors:              # these and maybe others
@@ -53,6 +54,7 @@ struct Item {
     ahead: Period,
     spans: Option<Spans>,
     logs: Option<Logs>,
+    metrics: Option<Metrics>,
     model: Option<String>,
 }
 
@@ -69,6 +71,10 @@ pub struct Sending {
     pub spans: Option<Spans>,
     /// Log records of it.
     pub logs: Option<Logs>,
+    /// A data point of it.
+    pub metrics: Option<Metrics>,
+    /// Which of its repetitions it is, from 1.
+    pub repetition: u32,
     /// The model that holds from here on.
     pub model: Option<String>,
 }
@@ -121,6 +127,74 @@ pub struct Logs {
     /// `service.name`.
     pub service: Option<String>,
     /// Of each record.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Scalar>,
+}
+
+/// What a data point is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricKind {
+    /// `value`.
+    Gauge,
+    /// `value`, monotonic.
+    Sum,
+    /// `bounds` and `counts`.
+    Histogram,
+    /// `scale`, `offset`, `counts`.
+    Exponential,
+    /// `quantiles`.
+    Summary,
+}
+
+/// One data point. Of a cumulative one, value and counts are what each repetition adds to `base`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// The metric's name.
+    pub name: String,
+    /// What it is.
+    pub kind: MetricKind,
+    /// UCUM.
+    #[serde(default)]
+    pub unit: String,
+    /// Whether it counts since `start`.
+    #[serde(default)]
+    pub cumulative: bool,
+    /// Since the start of the scenario; unknown (0) where absent.
+    pub start: Option<Period>,
+    /// Of a gauge or a sum.
+    #[serde(default)]
+    pub value: f64,
+    /// What a cumulative sum was before.
+    #[serde(default)]
+    pub base: f64,
+    /// Upper bounds.
+    #[serde(default)]
+    pub bounds: Vec<f64>,
+    /// In buckets.
+    #[serde(default)]
+    pub counts: Vec<u64>,
+    /// Of an exponential histogram.
+    #[serde(default)]
+    pub scale: i32,
+    /// Index of the first count.
+    #[serde(default)]
+    pub offset: i32,
+    /// Pairs of quantile and value.
+    #[serde(default)]
+    pub quantiles: Vec<(f64, f64)>,
+    /// Whether it says that it has no value.
+    #[serde(default)]
+    pub no_recorded_value: bool,
+    /// Whether an exemplar names a trace.
+    #[serde(default)]
+    pub exemplar: bool,
+    /// The attribute `req`.
+    pub req: Option<String>,
+    /// `service.name`.
+    pub service: Option<String>,
+    /// Of the point.
     #[serde(default)]
     pub attributes: BTreeMap<String, Scalar>,
 }
@@ -204,6 +278,8 @@ impl Scenario {
                     ahead: item.ahead.0,
                     spans: item.spans.clone(),
                     logs: item.logs.clone(),
+                    metrics: item.metrics.clone(),
+                    repetition: time + 1,
                     model: item.model.clone(),
                 })
             })

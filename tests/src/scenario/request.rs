@@ -6,22 +6,32 @@ use bytes::Bytes;
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::clock::Timestamp;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
+use opentelemetry_proto::tonic::metrics::v1::{
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint,
+    Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, exemplar, metric,
+    number_data_point,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message;
 
-use super::file::{Logs, Scalar, Sending, Spans};
+use super::file::{Logs, MetricKind, Metrics, Scalar, Sending, Spans};
 
 /// The requests of a sending; `number` makes its trace ids its own.
 pub fn requests(sending: &Sending, when: Timestamp, number: usize) -> Vec<(Signal, Bytes)> {
     let end = when + sending.ahead - sending.late;
     let spans = sending.spans.as_ref().map(|spans| (Signal::Traces, traces(spans, end, number)));
     let logs = sending.logs.as_ref().map(|records| (Signal::Logs, logs(records, end, number)));
-    spans.into_iter().chain(logs).collect()
+    let metrics = sending.metrics.as_ref();
+    let metrics = metrics.map(|point| (Signal::Metrics, points(point, end, number, sending.repetition)));
+    spans.into_iter().chain(logs).chain(metrics).collect()
 }
 
 fn value(scalar: &Scalar) -> AnyValue {
@@ -121,4 +131,91 @@ fn logs(logs: &Logs, at: Timestamp, number: usize) -> Bytes {
     let resource = resource(logs.service.as_ref(), &BTreeMap::new());
     let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
     Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec())
+}
+
+/// A point of a metric, at its `repetition`.
+fn points(point: &Metrics, at: Timestamp, number: usize, repetition: u32) -> Bytes {
+    let mut attributes = attributes(&point.attributes);
+    attributes.extend(point.req.iter().map(|req| text("req", req)));
+    let times = if point.cumulative { repetition } else { 1 };
+    let exemplars: Vec<Exemplar> = point
+        .exemplar
+        .then(|| Exemplar {
+            trace_id: id(number, 0).to_vec(),
+            value: Some(exemplar::Value::AsDouble(point.value)),
+            ..Exemplar::default()
+        })
+        .into_iter()
+        .collect();
+    let start_time_unix_nano = point.start.map_or(0, |start| nanos(super::at(start.0)));
+    let (time_unix_nano, flags) = (nanos(at), u32::from(point.no_recorded_value));
+    let counts: Vec<u64> = point.counts.iter().map(|count| count * u64::from(times)).collect();
+    let count = counts.iter().sum();
+    let value = Some(number_data_point::Value::AsDouble(point.base + point.value * f64::from(times)));
+    let aggregation_temporality = if point.cumulative { 2 } else { 1 };
+    let number = NumberDataPoint {
+        attributes: attributes.clone(),
+        start_time_unix_nano,
+        time_unix_nano,
+        exemplars: exemplars.clone(),
+        flags,
+        value,
+    };
+    let data = match point.kind {
+        MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points: vec![number] }),
+        MetricKind::Sum => {
+            metric::Data::Sum(Sum { data_points: vec![number], aggregation_temporality, is_monotonic: true })
+        }
+        MetricKind::Histogram => {
+            let point = HistogramDataPoint {
+                attributes,
+                start_time_unix_nano,
+                time_unix_nano,
+                count,
+                bucket_counts: counts,
+                explicit_bounds: point.bounds.clone(),
+                exemplars,
+                flags,
+                ..HistogramDataPoint::default()
+            };
+            metric::Data::Histogram(Histogram { data_points: vec![point], aggregation_temporality })
+        }
+        MetricKind::Exponential => {
+            let point = ExponentialHistogramDataPoint {
+                attributes,
+                start_time_unix_nano,
+                time_unix_nano,
+                count,
+                scale: point.scale,
+                positive: Some(Buckets { offset: point.offset, bucket_counts: counts }),
+                exemplars,
+                flags,
+                ..ExponentialHistogramDataPoint::default()
+            };
+            metric::Data::ExponentialHistogram(ExponentialHistogram {
+                data_points: vec![point],
+                aggregation_temporality,
+            })
+        }
+        MetricKind::Summary => {
+            let quantile =
+                |(quantile, value): &(f64, f64)| ValueAtQuantile { quantile: *quantile, value: *value };
+            let point = SummaryDataPoint {
+                attributes,
+                start_time_unix_nano,
+                time_unix_nano,
+                count: 100,
+                quantile_values: point.quantiles.iter().map(quantile).collect(),
+                flags,
+                ..SummaryDataPoint::default()
+            };
+            metric::Data::Summary(Summary { data_points: vec![point] })
+        }
+    };
+    let metric =
+        Metric { name: point.name.clone(), unit: point.unit.clone(), data: Some(data), ..Metric::default() };
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+    let resource = resource(point.service.as_ref(), &BTreeMap::new());
+    let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
+    Bytes::from(ExportMetricsServiceRequest { resource_metrics }.encode_to_vec())
 }

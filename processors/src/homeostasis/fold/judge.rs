@@ -1,6 +1,8 @@
 //! When a tick closes windows: their panes are read, the rules evaluated over all of them at once, and each episode takes its step
 //! in the order of time.
 
+use std::collections::BTreeMap;
+
 use homeostat_pipeline::finding::{Behavior, Deviation, Finding};
 use metrics::{counter, gauge};
 
@@ -8,10 +10,13 @@ use super::super::condition::{Facts, Subjects as Facted};
 use super::super::model::WithoutData;
 use super::Fold;
 use super::behavior::{behavior_of, sort_key};
+use super::cumulative;
 use super::decide::{Cause, Phase};
 use super::epoch::judged_of;
+use super::pane::Pane;
+use super::reading::Reading;
 use super::record::Scene;
-use super::ruled::{Judged, Reading, Ruled, Slot};
+use super::ruled::{Judged, Ruled, Slot};
 use super::subject::{Identity, Subjects};
 use super::window::{self, Span, Windows};
 
@@ -54,6 +59,7 @@ fn gather<'a>(
     let mut behaviors = Vec::new();
     let mut cases = Vec::new();
     let min_samples = ruled.model.defaults.window.min_samples;
+    let resolved = resolve(windows, due);
     for span in due {
         let Some(window) = windows.get_mut(span) else { continue };
         for (place, (number, pane)) in window.panes_mut().iter_mut().enumerate() {
@@ -73,6 +79,7 @@ fn gather<'a>(
                 continue;
             };
             cases.extend(group.measures.iter().filter_map(|judged| {
+                let pane = resolved.get(&(*span, *number)).unwrap_or(pane);
                 let reading = judged.read(pane, slots, span.size(), min_samples);
                 // Rows that do not feed this measure are no data for it.
                 let identity = &subject.identity;
@@ -89,6 +96,20 @@ fn gather<'a>(
     }
     behaviors.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
     (behaviors, cases)
+}
+
+/// Of the panes to be judged those with cumulative points, which mean something only beside the windows before.
+fn resolve(windows: &Windows, due: &[Span]) -> BTreeMap<(Span, u64), Pane> {
+    let mut resolved = BTreeMap::new();
+    for span in due {
+        let Some(window) = windows.get(span).filter(|window| window.has_raw) else { continue };
+        for (subject, pane) in window.panes().iter().filter(|(_, pane)| pane.is_fresh) {
+            if let Some(pane) = cumulative::resolved(windows, *span, *subject, pane) {
+                resolved.insert((*span, *subject), pane);
+            }
+        }
+    }
+    resolved
 }
 
 /// Whether the requirement holds yet in this window.

@@ -17,19 +17,20 @@ use serde::{Deserialize, Serialize};
 use super::Fold;
 use super::ids::Days;
 use super::pane::Pane;
+use super::points::Take;
 use super::ruled::Slot;
 use super::subject::Subject;
 use super::window::{Span, Window};
 
 /// The format of all values; another number is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is small and written every time.
 #[derive(Serialize, Deserialize)]
 struct Rest {
     version: u32,
     now: Timestamp,
-    slots: Vec<(String, String)>,
+    slots: Vec<(String, String, u32)>,
     next_subject: u64,
     is_overflowed: bool,
     overflow_told: bool,
@@ -92,7 +93,11 @@ impl Fold {
         let rest = Rest {
             version: VERSION,
             now: self.now,
-            slots: self.slots.iter().map(|slot| (slot.measure.clone(), slot.unit.clone())).collect(),
+            slots: self
+                .slots
+                .iter()
+                .map(|slot| (slot.measure.clone(), slot.unit.clone(), slot.take.number()))
+                .collect(),
             next_subject: self.subjects.next,
             is_overflowed: self.subjects.is_overflowed,
             overflow_told: self.overflow_told,
@@ -110,7 +115,11 @@ impl Fold {
             rest.version
         );
         self.now = rest.now;
-        self.slots = rest.slots.into_iter().map(|(measure, unit)| Slot { measure, unit }).collect();
+        self.slots = rest
+            .slots
+            .into_iter()
+            .map(|(measure, unit, take)| Slot { measure, unit, take: Take::of(take) })
+            .collect();
         self.days = rest.days;
         self.overflow_told = rest.overflow_told;
         if let Some(epoch) = state.get(b"m")? {

@@ -5,6 +5,7 @@
 //! [`episode::Episode`] takes the verdicts and decides ([`decide`]) what becomes of its deviation ([`record`]).
 
 mod behavior;
+mod cumulative;
 mod decide;
 mod episode;
 mod epoch;
@@ -13,6 +14,9 @@ mod ids;
 mod judge;
 mod keep;
 mod pane;
+mod points;
+mod ranges;
+mod reading;
 mod record;
 mod route;
 mod rows;
@@ -83,7 +87,7 @@ impl Fold {
             epoch: None,
             ruled: None,
             now: Timestamp::ZERO,
-            slots: vec![Slot { measure: String::new(), unit: ORDINARY_UNIT.to_owned() }],
+            slots: vec![Slot::ordinary(String::new(), ORDINARY_UNIT.to_owned())],
             subjects: Subjects::default(),
             windows: Windows::new(),
             days: Days::default(),
@@ -140,7 +144,7 @@ impl Fold {
     fn drop_expired(&mut self) {
         let Some(ruled) = &self.ruled else { return };
         let kept_for = ruled.kept_for();
-        for (span, window) in window::expired(&mut self.windows, self.now, kept_for) {
+        for (span, window) in window::expired(&mut self.windows, self.now, kept_for, ruled.looked_back()) {
             for (subject, pane) in window.panes() {
                 self.subjects.release(*subject);
                 if pane.is_stored {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use super::super::codec::{Reader, Writer};
 use super::super::sketch::Sketch;
+use super::cumulative::Raw;
+use super::ranges::Ranges;
 
 /// Exemplars kept for one pane.
 pub const EXEMPLARS_MAX: usize = 8;
@@ -89,6 +91,12 @@ pub struct Dist {
     pub max: f64,
     /// The values.
     pub sketch: Sketch,
+    /// The values of which only bounds are known.
+    pub ranges: Ranges,
+    /// Whether the sum leaves some values out.
+    pub lacks_sum: bool,
+    /// Whether smallest and largest leave some values out.
+    pub lacks_extremes: bool,
     /// The traces with the largest values.
     pub high: Exemplars,
     /// The traces with the smallest values, ranked by the value's negative; only where a measure is the better the higher.
@@ -106,6 +114,9 @@ impl Default for Dist {
             min: f64::INFINITY,
             max: f64::NEG_INFINITY,
             sketch: Sketch::default(),
+            ranges: Ranges::default(),
+            lacks_sum: false,
+            lacks_extremes: false,
             high: Exemplars::default(),
             low: Exemplars::default(),
             failed: Exemplars::default(),
@@ -140,6 +151,27 @@ impl Dist {
         }
     }
 
+    /// Takes in the sum of values that are in the ranges.
+    pub fn add_sum(&mut self, sum: f64) {
+        self.sum = self.sum.saturating_add(fixed(sum));
+    }
+
+    /// Takes in a trace whose value is counted already.
+    pub fn offer(&mut self, value: f64, trace: TraceId, is_error: bool, wants_low: bool) {
+        self.high.offer(value, trace);
+        if wants_low {
+            self.low.offer(-value, trace);
+        }
+        if is_error {
+            self.failed.offer(value, trace);
+        }
+    }
+
+    /// Observations that have a value.
+    pub fn values(&self) -> u64 {
+        self.sketch.count().saturating_add(self.ranges.total())
+    }
+
     /// The sum of the values.
     #[expect(clippy::cast_precision_loss, reason = "53 bits of a sum are enough")]
     pub fn sum(&self) -> f64 {
@@ -153,19 +185,28 @@ impl Dist {
         out.float(self.min);
         out.float(self.max);
         self.sketch.encode(out);
+        self.ranges.encode(out);
+        out.raw(&[u8::from(self.lacks_sum), u8::from(self.lacks_extremes)]);
         self.high.encode(out);
         self.low.encode(out);
         self.failed.encode(out);
     }
 
     fn decode(bytes: &mut Reader<'_>) -> anyhow::Result<Dist> {
+        let (count, errors, sum) = (bytes.unsigned()?, bytes.unsigned()?, bytes.wide()?);
+        let (min, max) = (bytes.float()?, bytes.float()?);
+        let (sketch, ranges) = (Sketch::decode(bytes)?, Ranges::decode(bytes)?);
+        let [lacks_sum, lacks_extremes] = bytes.array()?.map(|flag: u8| flag != 0);
         Ok(Dist {
-            count: bytes.unsigned()?,
-            errors: bytes.unsigned()?,
-            sum: bytes.wide()?,
-            min: bytes.float()?,
-            max: bytes.float()?,
-            sketch: Sketch::decode(bytes)?,
+            count,
+            errors,
+            sum,
+            min,
+            max,
+            sketch,
+            ranges,
+            lacks_sum,
+            lacks_extremes,
             high: Exemplars::decode(bytes)?,
             low: Exemplars::decode(bytes)?,
             failed: Exemplars::decode(bytes)?,
@@ -314,6 +355,8 @@ impl Provenance {
 pub struct Pane {
     /// Slot → distribution; few, in the order in which they came.
     dists: Vec<(u32, Dist)>,
+    /// Points that count since a start.
+    pub raw: BTreeSet<Raw>,
     /// What the rows say beside their numbers.
     pub provenance: Provenance,
     /// How often it was judged.
@@ -346,6 +389,11 @@ impl Pane {
         self.dists.iter().find(|(known, _)| *known == slot).map(|(_, dist)| dist)
     }
 
+    /// The same without the points that count since a start.
+    pub fn without_raw(&self) -> Pane {
+        Pane { dists: self.dists.clone(), ..Pane::default() }
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
@@ -357,6 +405,8 @@ impl Pane {
             out.unsigned(u64::from(*slot));
             dist.encode(&mut out);
         }
+        out.unsigned(self.raw.len() as u64);
+        self.raw.iter().for_each(|raw| raw.encode(&mut out));
         out.finish()
     }
 
@@ -373,7 +423,9 @@ impl Pane {
         let dists = (0..length)
             .map(|_| Ok((u32::try_from(bytes.unsigned()?)?, Dist::decode(&mut bytes)?)))
             .collect::<anyhow::Result<_>>()?;
-        Ok(Pane { dists, provenance, version, is_fresh, is_touched: false, is_stored: true })
+        let length = bytes.length(1 << 24)?;
+        let raw = (0..length).map(|_| Raw::decode(&mut bytes)).collect::<anyhow::Result<_>>()?;
+        Ok(Pane { dists, raw, provenance, version, is_fresh, is_touched: false, is_stored: true })
     }
 }
 

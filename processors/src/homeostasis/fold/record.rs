@@ -15,7 +15,9 @@ use super::decide::Reason;
 use super::episode::Episode;
 use super::ids::Days;
 use super::pane::Provenance;
-use super::ruled::{Judged, Reading};
+use super::ranges::MARGIN_MAX;
+use super::reading::Reading;
+use super::ruled::Judged;
 use super::window::Span;
 
 /// Where and when a step is taken, and what is known there.
@@ -235,7 +237,10 @@ fn number(value: f64) -> String {
 /// The reason in words that name the rule and the numbers.
 fn words(deviation: &Deviation, scene: &Scene<'_>, reason: Reason) -> String {
     let value = match scene.reading.value {
-        Some(value) => format!("{} is {} {}", deviation.metric_name, number(value), deviation.unit),
+        Some(value) => {
+            let known = margin(scene.reading.margin);
+            format!("{} is {} {}{known}", deviation.metric_name, number(value), deviation.unit)
+        }
         None => format!("{} is unknown", deviation.metric_name),
     };
     let limit = match (deviation.threshold_level, deviation.threshold_value) {
@@ -270,6 +275,17 @@ fn words(deviation: &Deviation, scene: &Scene<'_>, reason: Reason) -> String {
         | Reason::StillRecovering
         | Reason::NotYetVerified
         | Reason::TooLateToMatter => value,
+    }
+}
+
+/// How well a value is known, where that is worse than a sketch knows it.
+fn margin(margin: f64) -> String {
+    if margin <= MARGIN_MAX {
+        String::new()
+    } else if margin.is_finite() {
+        format!(" (± {} %, as the buckets of its histogram allow)", number((margin * 1_000.0).round() / 10.0))
+    } else {
+        " (or beyond, as the last bucket of its histogram has no end)".to_owned()
     }
 }
 

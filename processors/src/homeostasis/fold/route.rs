@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use homeostat_pipeline::evidence::columns::Columns;
+use homeostat_pipeline::evidence::columns::{Columns, Texts};
 use homeostat_pipeline::evidence::schema::TextColumn;
 
+use super::points::Take;
 use super::ruled::{Group, Ruled, Slot};
 use super::subject::{Identity, Subjects};
 use super::window::Span;
@@ -102,6 +103,8 @@ pub struct Route {
     pub status: u8,
     /// Whether its node found no room.
     pub is_overflowed: bool,
+    /// Whether the rows are data points, whose slots depend on more than texts.
+    pub is_point: bool,
 }
 
 /// The steps of a combination of texts.
@@ -133,6 +136,8 @@ impl Paths {
 /// The routes of one batch, made as they are met.
 pub struct Routes<'a> {
     columns: &'a Columns,
+    /// Those of [`KEYS`] that say something in this batch, and their places.
+    present: Vec<(usize, &'a Texts)>,
     by_key: HashMap<RouteKey, usize, BuildHasherDefault<Mix>>,
     all: Vec<Route>,
     last: Option<(RouteKey, usize)>,
@@ -141,28 +146,32 @@ pub struct Routes<'a> {
 impl<'a> Routes<'a> {
     /// None yet.
     pub fn new(columns: &'a Columns) -> Routes<'a> {
-        Routes { columns, by_key: HashMap::default(), all: Vec::new(), last: None }
+        let texts = KEYS.into_iter().map(|column| columns.texts(column)).enumerate();
+        let present = texts.filter(|(_, texts)| !texts.is_absent()).collect();
+        Routes { columns, present, by_key: HashMap::default(), all: Vec::new(), last: None }
     }
 
     /// The route of a row, and the row's texts.
     pub fn find(&mut self, row: usize, maker: Maker<'_>) -> (&mut Route, Said<'a>) {
         let columns = self.columns;
         let mut key = [ABSENT; KEYS.len() + 1];
-        for (place, column) in key.iter_mut().zip(KEYS) {
-            *place = columns.texts(column).key(row).unwrap_or(ABSENT);
+        for (place, texts) in &self.present {
+            key[*place] = texts.key(row).unwrap_or(ABSENT);
         }
         let is_primary = columns.is_primary(row);
         let (method, status) = (columns.method(row) as u8, columns.status(row) as u8);
-        key[KEYS.len()] = u32::from_le_bytes([method, status, u8::from(is_primary), 0]);
+        let is_point = columns.sketch(row).is_some();
+        key[KEYS.len()] = u32::from_le_bytes([method, status, u8::from(is_primary), u8::from(is_point)]);
         let said = Said { columns, row };
         let known = match self.last {
             Some((last, at)) if last == key => Some(at),
             Some(_) | None => self.by_key.get(&key).copied(),
         };
         let at = known.unwrap_or_else(|| {
-            let path = maker.path(&said, is_primary);
+            let path = maker.path(&said, is_primary, is_point);
             let stops = path.steps.iter().map(|step| Stop { step: *step, place: (0, 0) }).collect();
-            self.all.push(Route { stops, span: None, method, status, is_overflowed: path.is_overflowed });
+            let is_overflowed = path.is_overflowed;
+            self.all.push(Route { stops, span: None, method, status, is_overflowed, is_point });
             self.by_key.insert(key, self.all.len() - 1);
             self.all.len() - 1
         });
@@ -215,7 +224,7 @@ pub struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn path(mut self, said: &Said<'_>, is_primary: bool) -> Arc<Path> {
+    fn path(mut self, said: &Said<'_>, is_primary: bool, is_point: bool) -> Arc<Path> {
         let mut texts = std::mem::take(&mut self.paths.scratch);
         texts.clear();
         for column in &KEYS[..DECIDING] {
@@ -223,10 +232,10 @@ impl Maker<'_> {
             // No byte of UTF-8, so that texts cannot run together.
             texts.push(0xff);
         }
-        texts.push(u8::from(is_primary));
+        texts.extend([u8::from(is_primary), u8::from(is_point)]);
         let known = self.paths.by_texts.get(texts.as_slice()).cloned();
         let path = known.unwrap_or_else(|| {
-            let path = Arc::new(self.work_out(said, is_primary));
+            let path = Arc::new(self.work_out(said, is_primary, is_point));
             if self.paths.by_texts.len() < PATHS_MAX {
                 self.paths.by_texts.insert(texts.clone().into_boxed_slice(), Arc::clone(&path));
             }
@@ -236,25 +245,30 @@ impl Maker<'_> {
         path
     }
 
-    fn work_out(&mut self, said: &Said<'_>, is_primary: bool) -> Path {
+    fn work_out(&mut self, said: &Said<'_>, is_primary: bool, is_point: bool) -> Path {
         let mut path = Path::default();
         let req = said.get(TextColumn::Req);
         let measure = said.get(TextColumn::Measure);
         let groups: &[Group] = self.ruled.groups.get(req).map_or(&[], Vec::as_slice);
         for group in groups.iter().filter(|group| group.takes(measure)) {
             let labels = labels(group, said);
+            if is_point && measure.is_empty() && said.get(TextColumn::Unit).is_empty() {
+                // Nothing says what its numbers are.
+                continue;
+            }
             let identity = Identity::Requirement { req: req.to_owned(), labels };
             let unit = match said.get(TextColumn::Unit) {
                 "" if measure.is_empty() => ORDINARY_UNIT,
                 unit => unit,
             };
-            let slot = slot(self.slots, measure, unit);
+            let slot = if is_point { Some(0) } else { slot(self.slots, measure, unit, Take::Observations) };
             if let (Some(subject), Some(slot)) = (self.subjects.intern(identity, self.subjects_max), slot) {
                 let wants_low = group.wants_low(measure);
                 path.steps.push(Step { subject, slot, wants_low, takes_value: true, is_node: false });
             }
         }
-        let node = if is_primary { node(said, self.ruled) } else { None };
+        // Spans are what a flow does; points of the same would count it twice.
+        let node = if is_primary && !is_point { node(said, self.ruled) } else { None };
         let Some(identity) = node else { return path };
         let Some(subject) = self.subjects.intern(identity, self.subjects_max) else {
             path.is_overflowed = true;
@@ -291,13 +305,14 @@ fn node(said: &Said<'_>, ruled: &Ruled) -> Option<Identity> {
 }
 
 /// The number of a slot, made when it is new; none past the limit, which only a model of absurd size reaches.
-fn slot(slots: &mut Vec<Slot>, measure: &str, unit: &str) -> Option<u32> {
-    let known = slots.iter().position(|slot| slot.measure == measure && slot.unit == unit);
+pub fn slot(slots: &mut Vec<Slot>, measure: &str, unit: &str, take: Take) -> Option<u32> {
+    let known =
+        slots.iter().position(|slot| slot.take == take && slot.measure == measure && slot.unit == unit);
     let at = match known {
         Some(at) => at,
         None if slots.len() >= usize::from(u16::MAX) => return None,
         None => {
-            slots.push(Slot { measure: measure.to_owned(), unit: unit.to_owned() });
+            slots.push(Slot { measure: measure.to_owned(), unit: unit.to_owned(), take });
             slots.len() - 1
         }
     };

@@ -1,6 +1,8 @@
 //! The hot loop: rows of evidence into panes. What a row's texts mean is found out once ([`super::route`]); per row there remain a
 //! look-up, a bucket and a few comparisons.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
@@ -8,6 +10,7 @@ use homeostat_pipeline::evidence::columns::Columns;
 use homeostat_pipeline::evidence::schema::TextColumn;
 
 use super::pane::{Observation, Pane};
+use super::points;
 use super::route::{Maker, Paths, Route, Routes, Said};
 use super::ruled::{Ruled, Slot};
 use super::subject::Subjects;
@@ -53,11 +56,11 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
     let kept_for = target.ruled.kept_for();
     target.paths.refresh(target.subjects.generation);
     let mut routes = Routes::new(columns);
+    let mut corrected = BTreeSet::new();
     let mut current: Option<(Span, &mut Window)> = None;
     for row in 0..columns.len() {
         let count = columns.count(row);
-        if count == 0 || columns.sketch(row).is_some() {
-            // Data points are evidence, and no measure reads them yet.
+        if count == 0 {
             continue;
         }
         let time = columns.time(row).filter(|time| *time != Timestamp::ZERO).unwrap_or(target.now);
@@ -94,8 +97,27 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
         if route.span != Some(span) {
             settle(route, span, window, target.subjects, &texts);
         }
-        drop_in(route, window, columns, row, count);
+        if !route.is_point {
+            drop_in(route, window, columns, row, count);
+        } else if points::drop_in(route, window, columns, row, &texts, target.slots) && window.is_closed {
+            corrected.extend(route.stops.iter().map(|stop| (span, stop.step.subject)));
+        }
         tally.folded = tally.folded.saturating_add(count);
+    }
+    for (span, subject) in corrected {
+        refresh_next(target.windows, span, subject);
+    }
+}
+
+/// The subject's next window counts on from this one: what was added in it is to be read again.
+fn refresh_next(windows: &mut Windows, span: Span, subject: u64) {
+    let later = windows.range_mut((Bound::Excluded(span), Bound::Unbounded));
+    for (_, window) in later {
+        if let Some(pane) = window.pane_mut(subject).filter(|pane| !pane.raw.is_empty()) {
+            (pane.is_fresh, pane.is_touched) = (true, true);
+            (window.is_fresh, window.is_touched) = (true, true);
+            return;
+        }
     }
 }
 
@@ -112,7 +134,7 @@ fn settle(route: &mut Route, span: Span, window: &mut Window, subjects: &mut Sub
         let pane = window.at(at);
         pane.is_fresh = true;
         pane.is_touched = true;
-        stop.place = (at, pane.locate(stop.step.slot));
+        stop.place = (at, if route.is_point { 0 } else { pane.locate(stop.step.slot) });
         let provenance = &mut pane.provenance;
         provenance.service.note(texts.get(TextColumn::Service));
         provenance.environment.note(texts.get(TextColumn::Environment));

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::model::{Direction, Expectation, Model, Requirement, Rule, Statistic};
-use super::super::sketch;
-use super::super::units::Unit;
-use super::pane::{Dist, EXEMPLARS_MAX, Exemplars, Pane, TraceId};
+use super::super::model::{Direction, Expectation, Model, Requirement, Rule};
+use super::super::units::{Dimension, Unit};
+use super::pane::Pane;
+use super::points::Take;
+use super::reading::{self, Part, Reading};
 
 /// A model and what is derived from it.
 #[derive(Debug)]
@@ -44,6 +45,15 @@ pub struct Slot {
     pub measure: String,
     /// The row's `unit`; empty when it says none.
     pub unit: String,
+    /// How they are to be read.
+    pub take: Take,
+}
+
+impl Slot {
+    /// Of spans and log records.
+    pub fn ordinary(measure: String, unit: String) -> Slot {
+        Slot { measure, unit, take: Take::Observations }
+    }
 }
 
 impl Ruled {
@@ -71,6 +81,12 @@ impl Ruled {
     pub fn kept_for(&self) -> Duration {
         let window = &self.model.defaults.window;
         window.correction.max(window.allowed_lateness)
+    }
+
+    /// How much longer one with cumulative points is kept: later windows count on from its last ones.
+    pub fn looked_back(&self) -> Duration {
+        let window = &self.model.defaults.window;
+        window.size * 3 + window.allowed_lateness
     }
 
     /// The longest time for which an ended episode can still matter.
@@ -110,19 +126,6 @@ impl Group {
     }
 }
 
-/// What a measure came to in one window.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reading {
-    /// In the expectation's unit; none when it is unknown.
-    pub value: Option<f64>,
-    /// Observations that it rests on.
-    pub samples: u64,
-    /// Those that failed.
-    pub errors: u64,
-    /// Traces to look at, the most adverse first.
-    pub traces: Vec<TraceId>,
-}
-
 impl Judged {
     fn takes(&self, measure: &str) -> bool {
         if measure.is_empty() {
@@ -134,15 +137,25 @@ impl Judged {
 
     /// The unit in which the values of a slot come; none when the slot does not feed this measure.
     fn unit_of(&self, slot: &Slot) -> Option<Unit> {
-        if !self.takes(&slot.measure) {
+        let statistic = self.expected.measure.statistic;
+        let is_counted = statistic.is_counted();
+        let feeds = match slot.take {
+            // Spans count what happened; a histogram of the same may be there beside them, and must be selected to count.
+            Take::Histograms => !(is_counted && slot.measure.is_empty()),
+            Take::Quantile(millionths) => statistic.millionths() == Some(millionths),
+            Take::Observations | Take::Values | Take::Sums | Take::FailedSums => true,
+        };
+        if !feeds || !self.takes(&slot.measure) {
             return None;
         }
-        if self.expected.measure.statistic.is_counted() {
+        if is_counted && slot.take != Take::Values {
             return Some(self.expected.unit);
         }
         let by_name = self.expected.measure.field_unit(&slot.measure).flatten();
         let unit = match slot.unit.as_str() {
             "" => by_name.unwrap_or(self.expected.unit),
+            // UCUM has no other word for a share.
+            "1" if self.expected.unit.dimension() == Dimension::Ratio => Unit::RATIO,
             stated => Unit::parse(stated).ok()?,
         };
         (unit.dimension() == self.expected.unit.dimension()).then_some(unit)
@@ -150,121 +163,18 @@ impl Judged {
 
     /// Reads the measure from a pane whose window is `size` long.
     pub fn read(&self, pane: &Pane, slots: &[Slot], size: Duration, min_samples: u64) -> Reading {
-        let mut parts: Vec<(&Slot, &Dist, Unit)> = (0_u32..)
+        let mut parts: Vec<(&Slot, Part<'_>)> = (0_u32..)
             .zip(slots)
-            .filter_map(|(number, slot)| Some((slot, pane.dist(number)?, self.unit_of(slot)?)))
+            .filter_map(|(number, slot)| {
+                let (dist, unit) = (pane.dist(number)?, self.unit_of(slot)?);
+                Some((slot, Part { take: slot.take, dist, unit }))
+            })
             .collect();
         // Slots are numbered as they come; sums of floats must not show it.
-        parts.sort_by_key(|(slot, _, _)| *slot);
-        let parts: Vec<(&Dist, Unit)> = parts.into_iter().map(|(_, dist, unit)| (dist, unit)).collect();
-        let is_counted = self.expected.measure.statistic.is_counted();
-        let errors = total(&parts, |dist| dist.errors);
-        let samples = total(&parts, |dist| if is_counted { dist.count } else { dist.sketch.count() });
-        let needed = if needs_samples(self.expected.measure.statistic) { min_samples } else { 0 };
-        let value = if samples == 0 || samples < needed { None } else { self.value(&parts, size) };
-        let value = value.filter(|value| value.is_finite());
-        Reading { value, samples, errors, traces: self.traces(&parts) }
+        parts.sort_by_key(|(slot, _)| *slot);
+        let parts: Vec<Part<'_>> = parts.into_iter().map(|(_, part)| part).collect();
+        reading::read(&self.expected, &parts, size, min_samples)
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "counts of a window are far below 2^53")]
-    fn value(&self, parts: &[(&Dist, Unit)], size: Duration) -> Option<f64> {
-        let total = |of: fn(&Dist) -> u64| total(parts, of) as f64;
-        let count = || total(|dist| dist.count);
-        let unit = self.expected.unit;
-        let each = |of: fn(&Dist) -> f64| {
-            let values = parts.iter().filter(|(dist, _)| dist.sketch.count() > 0);
-            values.filter_map(move |(dist, from)| from.convert(of(dist), unit))
-        };
-        match self.expected.measure.statistic {
-            Statistic::Quantile(quantile) => quantile_of(parts, quantile, unit),
-            Statistic::Mean => Some(each(Dist::sum).sum::<f64>() / total(|dist| dist.sketch.count())),
-            Statistic::Min => each(|dist| dist.min).reduce(f64::min),
-            Statistic::Max => each(|dist| dist.max).reduce(f64::max),
-            Statistic::Sum => Some(each(Dist::sum).sum()),
-            Statistic::ErrorRate => Unit::RATIO.convert(total(|dist| dist.errors) / count(), unit),
-            Statistic::SuccessRate => {
-                Unit::RATIO.convert((count() - total(|dist| dist.errors)) / count(), unit)
-            }
-            Statistic::Rate => Unit::PER_SECOND.convert(count() / size.as_secs_f64(), unit),
-            Statistic::Count => Some(count()),
-            Statistic::ErrorCount => Some(total(|dist| dist.errors)),
-        }
-    }
-
-    fn traces(&self, parts: &[(&Dist, Unit)]) -> Vec<TraceId> {
-        let is_counted = self.expected.measure.statistic.is_counted();
-        let best = |of: fn(&Dist) -> &Exemplars| {
-            let mut ranked: Vec<(f64, TraceId)> = parts
-                .iter()
-                .flat_map(|(dist, from)| {
-                    let to = if is_counted { *from } else { self.expected.unit };
-                    of(dist)
-                        .traces()
-                        .map(move |(rank, trace)| (from.convert(rank, to).unwrap_or(rank), trace))
-                })
-                .collect();
-            ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
-            ranked.into_iter().map(|(_, trace)| trace).collect::<Vec<_>>()
-        };
-        let mut traces = match (is_counted, self.expected.direction) {
-            (true, _) => best(|dist| &dist.failed),
-            (false, Direction::LowerIsBetter) => best(|dist| &dist.high),
-            (false, Direction::HigherIsBetter) => best(|dist| &dist.low),
-        };
-        if traces.is_empty() {
-            traces = best(|dist| &dist.high);
-        }
-        let mut seen = BTreeSet::new();
-        traces.retain(|trace| seen.insert(*trace));
-        traces.truncate(EXEMPLARS_MAX);
-        traces
-    }
-}
-
-fn total(parts: &[(&Dist, Unit)], of: impl Fn(&Dist) -> u64) -> u64 {
-    parts.iter().fold(0, |total, (dist, _)| total.saturating_add(of(dist)))
-}
-
-/// Few observations make a share or a quantile unknown; a count or an extreme is what it is.
-const fn needs_samples(statistic: Statistic) -> bool {
-    match statistic {
-        Statistic::Quantile(_) | Statistic::Mean | Statistic::ErrorRate | Statistic::SuccessRate => true,
-        Statistic::Min
-        | Statistic::Max
-        | Statistic::Sum
-        | Statistic::Rate
-        | Statistic::Count
-        | Statistic::ErrorCount => false,
-    }
-}
-
-/// The quantile over slots whose units differ; with one slot that of its sketch, never beyond what was seen.
-fn quantile_of(parts: &[(&Dist, Unit)], quantile: f64, unit: Unit) -> Option<f64> {
-    let parts_total = total(parts, |dist| dist.sketch.count());
-    let mut parts = parts.iter().filter(|(dist, _)| dist.sketch.count() > 0);
-    let (first, from) = parts.next()?;
-    let rest: Vec<_> = parts.collect();
-    if rest.is_empty() {
-        let value = first.sketch.quantile(quantile)?.clamp(first.min, first.max);
-        return from.convert(value, unit);
-    }
-    let mut values = Vec::new();
-    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
-    for (dist, from) in std::iter::once(&(*first, *from)).chain(rest) {
-        min = min.min(from.convert(dist.min, unit)?);
-        max = max.max(from.convert(dist.max, unit)?);
-        for (value, count) in dist.sketch.iter() {
-            values.push((from.convert(value, unit)?, count));
-        }
-    }
-    values.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let rank = sketch::rank(parts_total, quantile);
-    let mut seen = 0_u128;
-    let found = values.iter().find(|(_, count)| {
-        seen += u128::from(*count);
-        seen >= rank
-    });
-    Some(found?.0.clamp(min, max))
 }
 
 #[cfg(test)]
@@ -291,7 +201,7 @@ mod tests {
 
     fn slots() -> Vec<Slot> {
         [("", "ns"), ("latency_ms", ""), ("latency_seconds", ""), ("depth", "")]
-            .map(|(measure, unit)| Slot { measure: measure.to_owned(), unit: unit.to_owned() })
+            .map(|(measure, unit)| Slot::ordinary(measure.to_owned(), unit.to_owned()))
             .to_vec()
     }
 

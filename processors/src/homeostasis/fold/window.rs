@@ -40,6 +40,8 @@ pub struct Window {
     pub is_touched: bool,
     /// Whether the checkpoint holds it.
     pub is_stored: bool,
+    /// Whether a pane holds points that count since a start: later windows look back at them.
+    pub has_raw: bool,
     panes: Vec<(u64, Pane)>,
     by_subject: HashMap<u64, usize>,
 }
@@ -61,6 +63,7 @@ impl Window {
     /// Takes in a pane.
     pub fn put(&mut self, subject: u64, pane: Pane) -> usize {
         let at = self.panes.len();
+        self.has_raw |= !pane.raw.is_empty();
         self.by_subject.insert(subject, at);
         self.panes.push((subject, pane));
         at
@@ -69,6 +72,16 @@ impl Window {
     /// The pane at a place that [`Window::locate`] gave.
     pub fn at(&mut self, place: usize) -> &mut Pane {
         &mut self.panes[place].1
+    }
+
+    /// The pane of a subject.
+    pub fn pane(&self, subject: u64) -> Option<&Pane> {
+        self.by_subject.get(&subject).map(|at| &self.panes[*at].1)
+    }
+
+    /// The same, to be changed.
+    pub fn pane_mut(&mut self, subject: u64) -> Option<&mut Pane> {
+        self.by_subject.get(&subject).map(|at| &mut self.panes[*at].1)
     }
 
     /// Subject and pane, in order of first appearance.
@@ -102,11 +115,17 @@ pub fn due(windows: &mut Windows, now: Timestamp, allowed_lateness: Duration) ->
     due
 }
 
-/// Takes out the windows that nothing can correct any more.
-pub fn expired(windows: &mut Windows, now: Timestamp, kept_for: Duration) -> Vec<(Span, Window)> {
+/// Takes out the windows that nothing can correct any more, and at which no later one looks back.
+pub fn expired(
+    windows: &mut Windows,
+    now: Timestamp,
+    kept_for: Duration,
+    looked_back: Duration,
+) -> Vec<(Span, Window)> {
     let mut gone = Vec::new();
     while let Some(first) = windows.first_entry() {
-        if first.key().end + kept_for >= now {
+        let longer = if first.get().has_raw { looked_back } else { Duration::ZERO };
+        if first.key().end + kept_for + longer >= now {
             break;
         }
         gone.push(first.remove_entry());

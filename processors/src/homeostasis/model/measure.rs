@@ -64,6 +64,23 @@ impl Statistic {
         }
     }
 
+    /// The quantile that it is, in millionths: extremes are quantiles too.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a million")]
+    pub fn millionths(self) -> Option<u32> {
+        match self {
+            Statistic::Quantile(quantile) => Some((quantile * 1e6).round() as u32),
+            Statistic::Min => Some(0),
+            Statistic::Max => Some(1_000_000),
+            Statistic::Mean
+            | Statistic::Sum
+            | Statistic::ErrorRate
+            | Statistic::SuccessRate
+            | Statistic::Rate
+            | Statistic::Count
+            | Statistic::ErrorCount => None,
+        }
+    }
+
     /// The unit in which a counted statistic comes; it converts into the expectation's. None for statistics of values, which
     /// come in the unit of their rows.
     pub const fn unit(self) -> Option<Unit> {

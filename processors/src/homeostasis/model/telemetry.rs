@@ -90,10 +90,7 @@ fn signal(block: Block<'_>, reader: &mut Reader) -> Option<Signal> {
     Some(match reader.read(node)? {
         Record::Span => Signal::Traces,
         Record::Log => Signal::Logs,
-        Record::Metric => {
-            reader.warning(&node.at, "metrics are not taken yet: the selector selects nothing");
-            Signal::Metrics
-        }
+        Record::Metric => Signal::Metrics,
     })
 }
 

@@ -1,0 +1,269 @@
+//! Points that count since a start: kept as they came, and differenced in the order of time when their window is judged.
+//!
+//! - A series is who reports (resource, scope, metric, attributes) since one start.
+//! - What was added between two points belongs to the window of the later one. Where more than a window lies between them, the window
+//!   gets its part of it.
+//! - A drop is a reset: all that the later point says was added since. So is a start after the last point of the series before.
+//! - The first point of a series is only where counting begins, unless it says a start less than a window ago, or comes after a reset.
+
+use std::ops::Bound;
+
+use homeostat_pipeline::evidence::point::{Content, Exponential, Histogram, Point, Series, Side, Totals};
+
+use super::super::codec::{Reader, Writer};
+use super::pane::{Observation, Pane};
+use super::points::{bounds_of, indexed};
+use super::window::{Span, Windows};
+
+/// A cumulative point. Ordered by slot, series and time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Raw {
+    /// Which slot takes what it adds.
+    pub slot: u32,
+    /// Who reports, since when.
+    pub series: Series,
+    /// Nanoseconds since the epoch.
+    pub time: i64,
+    /// The bits of a sum's value.
+    pub bits: u64,
+    /// Whether what it counts failed.
+    pub is_error: bool,
+    /// Whether the lowest values are the ones to look at.
+    pub wants_low: bool,
+    /// The rest of it.
+    pub sketch: Box<[u8]>,
+}
+
+impl Raw {
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut Writer) {
+        out.unsigned(u64::from(self.slot));
+        out.signed(self.time);
+        out.float(f64::from_bits(self.bits));
+        out.raw(&[u8::from(self.is_error), u8::from(self.wants_low)]);
+        out.unsigned(self.sketch.len() as u64);
+        out.raw(&self.sketch);
+    }
+
+    /// Reads what [`Raw::encode`] wrote.
+    ///
+    /// # Errors
+    /// The bytes are damaged.
+    pub fn decode(bytes: &mut Reader<'_>) -> anyhow::Result<Raw> {
+        let slot = u32::try_from(bytes.unsigned()?)?;
+        let (time, bits) = (bytes.signed()?, bytes.float()?.to_bits());
+        let [is_error, wants_low] = bytes.array()?;
+        let length = bytes.length(1 << 24)?;
+        let sketch: Box<[u8]> = bytes.raw(length)?.into();
+        let series = Point::decode(&sketch)?.series;
+        Ok(Raw { slot, series, time, bits, is_error: is_error != 0, wants_low: wants_low != 0, sketch })
+    }
+
+    fn is_of(&self, slot: u32, id: [u8; 16]) -> bool {
+        self.slot == slot && self.series.id == id
+    }
+}
+
+/// The pane with what its cumulative points added; none where it has none.
+pub fn resolved(windows: &Windows, span: Span, subject: u64, pane: &Pane) -> Option<Pane> {
+    if pane.raw.is_empty() {
+        return None;
+    }
+    let mut out = pane.without_raw();
+    let raw: Vec<&Raw> = pane.raw.iter().collect();
+    for series in raw.chunk_by(|a, b| (a.slot, a.series) == (b.slot, b.series)) {
+        let first = series[0];
+        let before = earlier(windows, span, subject);
+        let mut previous = before
+            .filter_map(|pane| {
+                pane.raw.iter().rfind(|raw| (raw.slot, raw.series) == (first.slot, first.series))
+            })
+            .next();
+        for now in series {
+            let Some(point) = Point::decode(&now.sketch).ok() else { continue };
+            let added = match previous {
+                Some(previous) => added(previous, now, &point.content),
+                None if begins(windows, span, subject, pane, now) => whole(now, &point.content),
+                None => None,
+            };
+            let since = previous.map_or(now.series.start.cast_signed(), |previous| previous.time);
+            previous = Some(now);
+            let Some(added) = added else { continue };
+            let place = out.locate(now.slot);
+            let dist = out.at(place);
+            match thinned(added, now.time.saturating_sub(since), span) {
+                Added::Sum(value) => {
+                    let seen = Observation { value, count: 1, is_error: false, trace: [0; 16] };
+                    dist.add(&seen, now.wants_low);
+                }
+                Added::Histogram(histogram) => dist.add_histogram(&histogram, now.is_error),
+                Added::Exponential(exponential) => dist.add_exponential(&exponential, now.is_error),
+            }
+            dist.add_exemplars(&point.exemplars, now.is_error, now.wants_low);
+        }
+    }
+    Some(out)
+}
+
+/// The subject's panes of earlier windows, the latest first.
+fn earlier(windows: &Windows, span: Span, subject: u64) -> impl Iterator<Item = &Pane> {
+    let before = windows.range((Bound::Unbounded, Bound::Excluded(span))).rev();
+    before.filter_map(move |(_, window)| window.pane(subject))
+}
+
+/// Whether all that the first known point of a series says was added lately: it began less than a window ago, or after the
+/// last point of another start.
+fn begins(windows: &Windows, span: Span, subject: u64, pane: &Pane, now: &Raw) -> bool {
+    let start = now.series.start.cast_signed();
+    if start <= 0 {
+        return false;
+    }
+    let age = u128::try_from(now.time.saturating_sub(start)).unwrap_or(0);
+    let follows = |pane: &Pane| {
+        let others = pane.raw.iter().filter(|raw| raw.is_of(now.slot, now.series.id));
+        others.into_iter().any(|raw| raw.series != now.series && raw.time <= start)
+    };
+    age <= span.size().as_nanos() || follows(pane) || earlier(windows, span, subject).any(follows)
+}
+
+/// What was added.
+enum Added {
+    Sum(f64),
+    Histogram(Histogram),
+    Exponential(Exponential),
+}
+
+/// All that a point says.
+fn whole(now: &Raw, content: &Content) -> Option<Added> {
+    // Extremes are those since the start, not since the point before.
+    let totals = |totals: &Totals| Totals { min: None, max: None, ..*totals };
+    match content {
+        Content::Value => Some(f64::from_bits(now.bits)).filter(|value| value.is_finite()).map(Added::Sum),
+        Content::Histogram(all) => {
+            Some(Added::Histogram(Histogram { totals: totals(&all.totals), ..all.clone() }))
+        }
+        Content::Exponential(all) => {
+            Some(Added::Exponential(Exponential { totals: totals(&all.totals), ..all.clone() }))
+        }
+        Content::Summary(_) => None,
+    }
+}
+
+/// What was added between two points of a series.
+fn added(previous: &Raw, now: &Raw, content: &Content) -> Option<Added> {
+    let before = Point::decode(&previous.sketch).ok()?.content;
+    match (&before, content) {
+        (Content::Value, Content::Value) => {
+            let (old, new) = (f64::from_bits(previous.bits), f64::from_bits(now.bits));
+            let added = if new < old { new } else { new - old };
+            Some(added).filter(|value| value.is_finite()).map(Added::Sum)
+        }
+        (Content::Histogram(old), Content::Histogram(new)) => {
+            if new.totals.count < old.totals.count {
+                return whole(now, content);
+            }
+            if old.bounds != new.bounds || old.counts.len() != new.counts.len() {
+                // Nobody knows which of the old ones stand where: counting begins anew.
+                return None;
+            }
+            let counts: Option<Vec<u64>> =
+                new.counts.iter().zip(&old.counts).map(|(new, old)| new.checked_sub(*old)).collect();
+            let Some(counts) = counts else { return whole(now, content) };
+            let totals = difference(&old.totals, &new.totals);
+            Some(Added::Histogram(Histogram { totals, bounds: new.bounds.clone(), counts }))
+        }
+        (Content::Exponential(old), Content::Exponential(new)) => {
+            subtract(old, new).map(Added::Exponential).or_else(|| whole(now, content))
+        }
+        (Content::Value | Content::Histogram(_) | Content::Exponential(_) | Content::Summary(_), _) => None,
+    }
+}
+
+fn difference(old: &Totals, new: &Totals) -> Totals {
+    let sum = new.sum.zip(old.sum).map(|(new, old)| new - old);
+    Totals { count: new.count.saturating_sub(old.count), sum, min: None, max: None }
+}
+
+/// `new` less `old`, at the coarser of their scales and with the wider of their zeros; none where anything fell.
+fn subtract(old: &Exponential, new: &Exponential) -> Option<Exponential> {
+    let scale = old.scale.min(new.scale);
+    let threshold = old.zero_threshold.max(new.zero_threshold);
+    let coarse = |of: &Exponential| {
+        let mut zero = of.zero_count;
+        let sides = [&of.positive, &of.negative].map(|side| {
+            let mut all = indexed(side, of.scale, scale);
+            all.retain(|(index, count)| {
+                let is_zero = bounds_of(*index, scale).1 <= threshold;
+                zero = if is_zero { zero.saturating_add(*count) } else { zero };
+                !is_zero
+            });
+            all
+        });
+        (zero, sides)
+    };
+    let (old_zero, old_sides) = coarse(old);
+    let (new_zero, new_sides) = coarse(new);
+    let zero_count = new_zero.checked_sub(old_zero)?;
+    let mut sides = Vec::new();
+    for (old, new) in old_sides.iter().zip(&new_sides) {
+        sides.push(side(old, new)?);
+    }
+    let negative = sides.pop()?;
+    let positive = sides.pop()?;
+    let count = positive
+        .counts
+        .iter()
+        .chain(&negative.counts)
+        .fold(zero_count, |sum, count| sum.saturating_add(*count));
+    let totals = Totals { count, ..difference(&old.totals, &new.totals) };
+    Some(Exponential { totals, scale, zero_count, zero_threshold: threshold, positive, negative })
+}
+
+fn side(old: &[(i64, u64)], new: &[(i64, u64)]) -> Option<Side> {
+    let count = |of: &[(i64, u64)], index: i64| {
+        of.binary_search_by_key(&index, |(index, _)| *index).map_or(0, |at| of[at].1)
+    };
+    if old.iter().any(|(index, old)| count(new, *index) < *old) {
+        return None;
+    }
+    let (Some((first, _)), Some((last, _))) = (new.first(), new.last()) else { return Some(Side::default()) };
+    let counts = (*first..=*last).map(|index| count(new, index) - count(old, index)).collect();
+    Some(Side { offset: i32::try_from(*first).ok()?, counts })
+}
+
+/// The part of what was added in `nanos` that one window gets.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of a window are far below 2^53, and a part of one is no larger"
+)]
+fn thinned(added: Added, nanos: i64, span: Span) -> Added {
+    let part = span.size().as_nanos() as f64 / (nanos as f64).max(1.0);
+    if part >= 1.0 {
+        return added;
+    }
+    let less = |count: u64| (count as f64 * part).round() as u64;
+    let totals =
+        |totals: Totals, count: u64| Totals { count, sum: totals.sum.map(|sum| sum * part), ..totals };
+    match added {
+        Added::Sum(value) => Added::Sum(value * part),
+        Added::Histogram(mut all) => {
+            all.counts.iter_mut().for_each(|count| *count = less(*count));
+            let count = if all.counts.is_empty() { less(all.totals.count) } else { all.counts.iter().sum() };
+            Added::Histogram(Histogram { totals: totals(all.totals, count), ..all })
+        }
+        Added::Exponential(mut all) => {
+            all.zero_count = less(all.zero_count);
+            let counts = all.positive.counts.iter_mut().chain(&mut all.negative.counts);
+            let count = all.zero_count
+                + counts
+                    .map(|count| {
+                        *count = less(*count);
+                        *count
+                    })
+                    .sum::<u64>();
+            Added::Exponential(Exponential { totals: totals(all.totals, count), ..all })
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Cumulative points against a reference: whatever the order, the cut and the checkpoint, what was added is what was added.
+
+use homeostat_pipeline::evidence::point::{Content, Form, Histogram, Point, Series, Totals};
+use proptest::prelude::*;
+
+use super::*;
+
+const MODEL: &str = r#"
+homeostasis_model:
+  defaults:
+    window: { size: 60s, allowed_lateness: 30s, correction: 5m, min_samples: 1 }
+    cooldown: 0s
+    keep_firing_for: 0s
+  requirements:
+    REQ-F-SUM-001:
+      thresholds: { error_count: { critical: 0.5 } }
+      deviation_rules: [{ condition: "value > threshold.critical", severity: critical }]
+    REQ-F-BUCKETS-001:
+      thresholds: { p50_latency_ms: { critical: 0.5 } }
+      deviation_rules: [{ condition: "value > threshold.critical", severity: critical }]
+"#;
+
+/// One report of one series: when, which, what was added since the last, and whether the process began anew before.
+#[derive(Clone, Debug)]
+struct Report {
+    second: u32,
+    series: u8,
+    added: u32,
+    restarts: bool,
+}
+
+fn reports() -> impl Strategy<Value = Vec<Report>> {
+    let report = (1_u32..25, 0_u8..3, 0_u32..50, prop::bool::weighted(0.1));
+    prop::collection::vec(report, 2..40).prop_map(|steps| {
+        let mut second = 1;
+        steps
+            .into_iter()
+            .map(|(pause, series, added, restarts)| {
+                second += pause;
+                Report { second, series, added, restarts }
+            })
+            .collect()
+    })
+}
+
+/// The rows of the reports, in order of time: the counter of each series as its process knows it.
+fn rows(reports: &[Report]) -> Vec<(f64, Rows)> {
+    // Of each series: value, start, last report.
+    let mut known = [(0_u64, 0.5_f64, 0_u32); 3];
+    let mut all = Vec::new();
+    for report in reports {
+        let (value, start, last) = &mut known[usize::from(report.series)];
+        if report.restarts {
+            (*value, *start) = (0, f64::from(*last) + 0.5);
+        }
+        *value += u64::from(report.added);
+        *last = report.second;
+        let series = Series { id: [report.series; 16], start: at(*start).as_nanos().cast_unsigned() };
+        let totals = Totals { count: *value, ..Totals::default() };
+        let histogram = Histogram { totals, bounds: vec![100.0], counts: vec![*value, 0] };
+        let second = f64::from(report.second);
+        all.push((
+            second,
+            row(
+                second,
+                "REQ-F-SUM-001",
+                "error_count",
+                *value as f64,
+                Form::CumulativeSum,
+                series,
+                Content::Value,
+            ),
+        ));
+        let content = Content::Histogram(histogram);
+        all.push((
+            second,
+            row(
+                second,
+                "REQ-F-BUCKETS-001",
+                "p50_latency_ms",
+                f64::NAN,
+                Form::CumulativeHistogram,
+                series,
+                content,
+            ),
+        ));
+    }
+    all
+}
+
+fn row(
+    second: f64,
+    req: &'static str,
+    measure: &str,
+    value: f64,
+    form: Form,
+    series: Series,
+    content: Content,
+) -> Rows {
+    let mut rows = super::rows(&[Seen { second, req, ..Seen::default() }]);
+    let measure = rows.intern(measure);
+    let sketch = rows.write(|bytes| Point { form, series, content, exemplars: Vec::new() }.encode(bytes));
+    let row = &mut rows.rows_mut()[0];
+    (row.signal, row.measure, row.unit, row.value, row.sketch) =
+        (Signal::Metrics, measure, Text::NONE, value, sketch);
+    rows
+}
+
+fn entry(second: f64, group: &[&Rows]) -> Entry {
+    let batch = schema::build(group).expect("the rows are in the schema");
+    let request = Request { hash: RequestHash([0; 16]), rows: u32::try_from(batch.num_rows()).unwrap() };
+    Entry {
+        offset: Offset(0),
+        time: at(second),
+        event: Event::Evidence(EvidenceEvent { requests: vec![request], batch }),
+    }
+}
+
+/// What was added in each window, by the second of its start. A report covers less than a window, or only its part counts.
+fn reference(reports: &[Report]) -> BTreeMap<u32, f64> {
+    let mut last = [0.0_f64; 3];
+    let mut windows = BTreeMap::new();
+    for report in reports {
+        let since = &mut last[usize::from(report.series)];
+        let from = if report.restarts || *since == 0.0 { *since + 0.5 } else { *since };
+        let part = (60.0 / (f64::from(report.second) - from)).min(1.0);
+        *windows.entry(report.second / 60 * 60).or_default() += f64::from(report.added) * part;
+        *since = f64::from(report.second);
+    }
+    windows
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_cumulative_points_added_is_what_the_reference_says(
+        reports in reports(),
+        turn in 0_usize..7,
+        split in any::<prop::sample::Index>(),
+    ) {
+        // Of a series that is first seen later than a window after its start, or after minutes of silence, nobody knows.
+        let mut last = [0; 3];
+        for report in &reports {
+            let since = std::mem::replace(&mut last[usize::from(report.series)], report.second);
+            prop_assume!(report.second - since < if since == 0 { 60 } else { 300 });
+        }
+        let rows = rows(&reports);
+        let mut by_slot: BTreeMap<u64, Vec<&Rows>> = BTreeMap::new();
+        for (second, rows) in &rows {
+            // Up to 25 s late, out of order.
+            by_slot.entry((second / 25.0) as u64 * 25 + 25).or_default().push(rows);
+        }
+        let mut entries = vec![epoch(0.0, MODEL)];
+        for second in 0..2_000_u64 {
+            if let Some(group) = by_slot.get_mut(&second) {
+                let length = group.len();
+                group.rotate_left(turn % length);
+                entries.push(entry(second as f64, group));
+            }
+            entries.push(tick(second as f64));
+        }
+        let whole = run(&mut fresh(100), &entries);
+        let split = split.index(entries.len());
+        let mut fold = fresh(100);
+        let mut parts = run(&mut fold, &entries[..split]);
+        let mut state = Memory::default();
+        fold.checkpoint(&mut state).unwrap();
+        let mut fold = fresh(100);
+        fold.restore(&state).unwrap();
+        parts.extend(run(&mut fold, &entries[split..]));
+        prop_assert_eq!(serde_json::to_string(&parts).unwrap(), serde_json::to_string(&whole).unwrap());
+        let reference = reference(&reports);
+        let mut judged = 0;
+        for deviation in deviations(&whole) {
+            let window = deviation.window.start.since(at(0.0)).as_secs() as u32;
+            if let (Some(value), "error_count") = (deviation.current_value, deviation.metric_name.as_str()) {
+                let expected = reference[&window];
+                prop_assert!((value - expected).abs() <= expected * 1e-6 + 1e-6, "{value} is not {expected} in {window}");
+                judged += 1;
+            }
+        }
+        let breaches = reference.values().filter(|value| **value > 0.5).count();
+        prop_assert!(breaches == 0 || judged > 0, "nothing was judged");
+    }
+}
