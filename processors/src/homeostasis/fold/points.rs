@@ -8,9 +8,12 @@ use homeostat_pipeline::evidence::schema::TextColumn;
 use super::cumulative::Raw;
 use super::pane::{Dist, Observation, TraceId};
 use super::route::{Route, Said, slot};
+use super::rows::Tally;
 use super::ruled::Slot;
 use super::window::Window;
 
+/// Cumulative points that one pane keeps: the reports of a thousand series every three seconds, for five minutes.
+const RAW_MAX: usize = 100_000;
 /// Finer scales are read as this one: its buckets are narrower than a sketch's error.
 const SCALE_MAX: i32 = 6;
 
@@ -80,9 +83,13 @@ pub fn drop_in(
     row: usize,
     said: &Said<'_>,
     slots: &mut Vec<Slot>,
+    tally: &mut Tally,
 ) -> bool {
     // What cannot be read is of another version: there is nothing to be made of it.
-    let Some(point) = columns.sketch(row).and_then(|sketch| Point::decode(sketch).ok()) else { return false };
+    let Some(point) = columns.sketch(row).and_then(|sketch| Point::decode(sketch).ok()) else {
+        tally.unreadable += 1;
+        return false;
+    };
     let (measure, unit) = (said.get(TextColumn::Measure), said.get(TextColumn::Unit));
     let value = columns.value(row).unwrap_or(f64::NAN);
     let is_error = columns.is_error(row);
@@ -103,6 +110,10 @@ pub fn drop_in(
             let series = point.series;
             let bits = value.to_bits();
             let pane = window.at(stop.place.0);
+            if pane.raw.len() >= RAW_MAX {
+                tally.crowded += 1;
+                continue;
+            }
             pane.raw.insert(Raw { slot, series, time, bits, is_error, wants_low, sketch });
             continue;
         }

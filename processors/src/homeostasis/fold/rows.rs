@@ -30,6 +30,10 @@ pub struct Tally {
     pub ahead: u64,
     /// Of no subject, for the limit was reached.
     pub overflowed: u64,
+    /// Cumulative points beyond what one pane keeps.
+    pub crowded: u64,
+    /// Data points of another version.
+    pub unreadable: u64,
 }
 
 /// What the rows go into.
@@ -99,7 +103,9 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
         }
         if !route.is_point {
             drop_in(route, window, columns, row, count);
-        } else if points::drop_in(route, window, columns, row, &texts, target.slots) && window.is_closed {
+        } else if points::drop_in(route, window, columns, row, &texts, target.slots, tally)
+            && window.is_closed
+        {
             corrected.extend(route.stops.iter().map(|stop| (span, stop.step.subject)));
         }
         tally.folded = tally.folded.saturating_add(count);

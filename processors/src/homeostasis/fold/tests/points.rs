@@ -184,3 +184,24 @@ proptest! {
         prop_assert!(breaches == 0 || judged > 0, "nothing was judged");
     }
 }
+
+#[test]
+fn a_point_of_another_version_and_one_without_a_measure_are_nothing() {
+    let series = Series::default();
+    let mut unreadable = row(5.0, "REQ-F-SUM-001", "error_count", 9.0, Form::Sum, series, Content::Value);
+    let sketch = unreadable.write(|bytes| bytes.push(99));
+    unreadable.rows_mut()[0].sketch = sketch;
+    let unnamed = row(5.0, "REQ-F-SUM-001", "", 9.0, Form::Sum, series, Content::Value);
+    let named = row(65.0, "REQ-F-SUM-001", "error_count", 9.0, Form::Sum, series, Content::Value);
+    let entries = [
+        epoch(0.0, MODEL),
+        entry(5.0, &[&unreadable, &unnamed]),
+        entry(65.0, &[&named]),
+        tick(95.0),
+        tick(155.0),
+    ];
+    let findings = run(&mut fresh(100), &entries);
+    let windows: Vec<_> =
+        deviations(&findings).iter().map(|of| (of.window.start, of.current_value)).collect();
+    assert_eq!(windows, [(at(60.0), Some(9.0))]);
+}
