@@ -267,3 +267,49 @@ fn thinned(added: Added, nanos: i64, span: Span) -> Added {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The histogram of positive values at a scale.
+    fn exponential(values: &[f64], scale: i32) -> Exponential {
+        let mut counts = std::collections::BTreeMap::new();
+        for value in values {
+            *counts.entry((value.log2() * f64::from(scale).exp2()).floor() as i64).or_insert(0_u64) += 1;
+        }
+        let all: Vec<(i64, u64)> = counts.into_iter().collect();
+        let count = values.len() as u64;
+        let totals = Totals { count, sum: Some(values.iter().sum()), ..Totals::default() };
+        let positive = side(&[], &all).expect("nothing fell");
+        Exponential { totals, scale, positive, ..Exponential::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn what_an_exponential_histogram_added_is_what_was_seen_whatever_the_scales(
+            before in prop::collection::vec(1.001..900.0_f64, 0..40),
+            after in prop::collection::vec(1.001..900.0_f64, 0..40),
+            scales in (-2_i32..8, -2_i32..8),
+        ) {
+            let old = exponential(&before, scales.0);
+            let both = [before.clone(), after.clone()].concat();
+            let new = exponential(&both, scales.1);
+            let added = subtract(&old, &new).expect("nothing fell");
+            let scale = scales.0.min(scales.1);
+            prop_assert_eq!(added.totals.count, after.len() as u64);
+            prop_assert_eq!(
+                indexed(&added.positive, added.scale, scale),
+                indexed(&exponential(&after, scale).positive, scale, scale)
+            );
+            prop_assert!((added.totals.sum.unwrap_or(f64::NAN) - after.iter().sum::<f64>()).abs() < 1e-6);
+            // Of something that fell nobody says what was added.
+            if !before.is_empty() {
+                let fewer = exponential(&before[1..], scales.1);
+                prop_assert_eq!(subtract(&old, &fewer), None);
+            }
+        }
+    }
+}
