@@ -5,7 +5,7 @@
 //! otlphttp/vendor: { endpoint: http://127.0.0.1:5318, headers: { api-key: "${env:API_KEY:-none}" } }
 //! ```
 //!
-//! What the backend may take later is sent again ([`attempt`] says what that is) until the time is over; then the sender is
+//! What the backend may take later is sent again (`attempt` says what that is) until the time is over; then the sender is
 //! asked to come back. What the backend took in part is never sent again.
 //!
 //! Deliberately absent: compressing (frames pass through), splitting, a queue.

@@ -7,10 +7,11 @@
 //!     http: { endpoint: 127.0.0.1:4318, max_request_body_size: 20971520 }
 //! ```
 //!
-//! A request is read into one buffer ([`body`]), inflated once ([`inflate`]), transcoded where it is JSON ([`json`]), walked, submitted ([`intake`]) and answered
-//! ([`grpc`], [`post`]), all in the task of its connection ([`connection`]). Frames stay the bytes they came as.
+//! A request is read into one buffer (`body`), inflated once ([`inflate`]), transcoded where it is JSON (`json`), walked,
+//! submitted (`intake`) and answered (`grpc`, `post`), all in the task of its connection (`connection`). Frames stay the bytes
+//! they came as.
 //!
-//! Credentials are checked before a body is read, by an extension; TLS is [`tls`].
+//! Credentials are checked before a body is read, by an extension; TLS is `tls`.
 //!
 //! Deliberately absent: any queue. What is not taken is refused.
 
