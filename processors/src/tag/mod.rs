@@ -197,7 +197,8 @@ impl Counters {
     fn of(signal: Signal) -> Counters {
         let requests = |result: &'static str| counter!("homeostat_tag_requests_total", "signal" => signal.name(), "result" => result);
         let cut = |limit: &'static str| counter!("homeostat_tag_truncated_total", "limit" => limit);
-        let skipped = |reason: &'static str| counter!("homeostat_tag_points_skipped_total", "reason" => reason);
+        let skipped =
+            |reason: &'static str| counter!("homeostat_tag_points_skipped_total", "reason" => reason);
         Counters {
             hits: requests("evidence"),
             misses: requests("none"),

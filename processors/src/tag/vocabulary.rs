@@ -208,8 +208,9 @@ mod tests {
         };
         let aliases = [(Sea::Flow, "app.flow".to_owned())];
         let names = Vocabulary::new(Grammar::any(), &["ticket".to_owned()], &aliases, &interest);
-        let check =
-            |name: &str, target: Option<Target>| assert_eq!(names.get(name.as_bytes()).copied(), target, "{name}");
+        let check = |name: &str, target: Option<Target>| {
+            assert_eq!(names.get(name.as_bytes()).copied(), target, "{name}")
+        };
         let none = Target::default();
         check("req", Some(Target { is_key: true, ..none }));
         check("ticket", Some(Target { is_key: true, ..none }));

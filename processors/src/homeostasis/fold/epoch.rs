@@ -6,8 +6,8 @@ use homeostat_pipeline::settings::Problem;
 
 use super::super::model::Model;
 use super::decide::Cause;
-use super::record::Scene;
 use super::reading::Reading;
+use super::record::Scene;
 use super::ruled::{Judged, Ruled};
 use super::subject::Identity;
 use super::window::Span;

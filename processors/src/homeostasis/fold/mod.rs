@@ -164,15 +164,13 @@ impl Fold {
 
 fn count(tally: &Tally) {
     counter!("homeostat_fold_rows_total").increment(tally.folded);
-    for (reason, rows) in
-        [
+    for (reason, rows) in [
         ("late", tally.late),
         ("ahead", tally.ahead),
         ("subjects_overflow", tally.overflowed),
         ("points_overflow", tally.crowded),
         ("unreadable", tally.unreadable),
-    ]
-    {
+    ] {
         if rows > 0 {
             counter!("homeostat_fold_rows_dropped_total", "reason" => reason).increment(rows);
         }
