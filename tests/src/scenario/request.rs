@@ -135,36 +135,45 @@ fn logs(logs: &Logs, at: Timestamp, number: usize) -> Bytes {
 
 /// A point of a metric, at its `repetition`.
 fn points(point: &Metrics, at: Timestamp, number: usize, repetition: u32) -> Bytes {
+    let times = if point.cumulative { repetition } else { 1 };
+    let data = Some(data(point, common(point, at, number, times), times));
+    let metric = Metric { name: point.name.clone(), unit: point.unit.clone(), data, ..Metric::default() };
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+    let resource = resource(point.service.as_ref(), &BTreeMap::new());
+    let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
+    Bytes::from(ExportMetricsServiceRequest { resource_metrics }.encode_to_vec())
+}
+
+/// What points of every kind say, as the point of a gauge or sum, whose value is the `times`-fold.
+fn common(point: &Metrics, at: Timestamp, number: usize, times: u32) -> NumberDataPoint {
     let mut attributes = attributes(&point.attributes);
     attributes.extend(point.req.iter().map(|req| text("req", req)));
-    let times = if point.cumulative { repetition } else { 1 };
-    let exemplars: Vec<Exemplar> = point
-        .exemplar
-        .then(|| Exemplar {
-            trace_id: id(number, 0).to_vec(),
-            value: Some(exemplar::Value::AsDouble(point.value)),
-            ..Exemplar::default()
-        })
-        .into_iter()
-        .collect();
-    let start_time_unix_nano = point.start.map_or(0, |start| nanos(super::at(start.0)));
-    let (time_unix_nano, flags) = (nanos(at), u32::from(point.no_recorded_value));
+    let exemplar = || Exemplar {
+        trace_id: id(number, 0).to_vec(),
+        value: Some(exemplar::Value::AsDouble(point.value)),
+        ..Exemplar::default()
+    };
+    NumberDataPoint {
+        attributes,
+        start_time_unix_nano: point.start.map_or(0, |start| nanos(super::at(start.0))),
+        time_unix_nano: nanos(at),
+        exemplars: point.exemplar.then(exemplar).into_iter().collect(),
+        flags: u32::from(point.no_recorded_value),
+        value: Some(number_data_point::Value::AsDouble(point.base + point.value * f64::from(times))),
+    }
+}
+
+/// The point in its kind's own form.
+fn data(point: &Metrics, common: NumberDataPoint, times: u32) -> metric::Data {
     let counts: Vec<u64> = point.counts.iter().map(|count| count * u64::from(times)).collect();
     let count = counts.iter().sum();
-    let value = Some(number_data_point::Value::AsDouble(point.base + point.value * f64::from(times)));
     let aggregation_temporality = if point.cumulative { 2 } else { 1 };
-    let number = NumberDataPoint {
-        attributes: attributes.clone(),
-        start_time_unix_nano,
-        time_unix_nano,
-        exemplars: exemplars.clone(),
-        flags,
-        value,
-    };
-    let data = match point.kind {
-        MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points: vec![number] }),
+    let NumberDataPoint { attributes, start_time_unix_nano, time_unix_nano, exemplars, flags, .. } =
+        common.clone();
+    match point.kind {
+        MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points: vec![common] }),
         MetricKind::Sum => {
-            metric::Data::Sum(Sum { data_points: vec![number], aggregation_temporality, is_monotonic: true })
+            metric::Data::Sum(Sum { data_points: vec![common], aggregation_temporality, is_monotonic: true })
         }
         MetricKind::Histogram => {
             let point = HistogramDataPoint {
@@ -211,11 +220,5 @@ fn points(point: &Metrics, at: Timestamp, number: usize, repetition: u32) -> Byt
             };
             metric::Data::Summary(Summary { data_points: vec![point] })
         }
-    };
-    let metric =
-        Metric { name: point.name.clone(), unit: point.unit.clone(), data: Some(data), ..Metric::default() };
-    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
-    let resource = resource(point.service.as_ref(), &BTreeMap::new());
-    let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
-    Bytes::from(ExportMetricsServiceRequest { resource_metrics }.encode_to_vec())
+    }
 }
