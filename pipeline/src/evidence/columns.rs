@@ -288,7 +288,7 @@ fn ids(
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema::build;
+    use super::super::schema::{build, complete, shorten};
     use super::super::{Blob, Row, Rows, Text};
     use super::*;
 
@@ -387,6 +387,21 @@ mod tests {
         for (at, column) in TextColumn::ALL.into_iter().enumerate() {
             assert_eq!(column as usize, at, "{column:?}");
         }
+    }
+
+    #[test]
+    fn columns_in_which_nothing_is_said_are_left_out_and_come_back() {
+        let [first, second] = groups();
+        let batch = build(&[&first, &second]).unwrap();
+        let short = shorten(&batch).unwrap();
+        for (column, is_kept) in [("req", true), ("value", true), ("flow", false), ("measure", false)] {
+            assert_eq!(short.column_by_name(column).is_some(), is_kept, "{column}");
+        }
+        assert_eq!(complete(short.clone()).unwrap(), batch);
+        let empty = build(&[]).unwrap();
+        assert_eq!(complete(shorten(&empty).unwrap()).unwrap(), empty);
+        let without = short.project(&[0, 1]).unwrap();
+        assert!(complete(without).is_err(), "whether it is an error cannot be absent");
     }
 
     #[test]

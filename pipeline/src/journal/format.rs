@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::RequestHash;
 use crate::clock::Timestamp;
 use crate::entry::{Event, EvidenceEvent, Offset, Request};
+use crate::evidence::schema;
 
 const VERSION: u8 = 1;
 /// Kind, version, time.
@@ -84,8 +85,9 @@ fn encode_evidence(evidence: &EvidenceEvent) -> Result<Vec<u8>, Fault> {
     }
     // Arrow's 64-byte alignment would make a commit of few rows half as large again.
     let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
-    let mut writer = StreamWriter::try_new_with_options(&mut body, &evidence.batch.schema(), options)?;
-    writer.write(&evidence.batch)?;
+    let batch = schema::shorten(&evidence.batch)?;
+    let mut writer = StreamWriter::try_new_with_options(&mut body, batch.schema_ref(), options)?;
+    writer.write(&batch)?;
     writer.finish()?;
     drop(writer);
     Ok(body)
@@ -137,7 +139,7 @@ fn decode_evidence(body: &[u8]) -> Result<EvidenceEvent, Fault> {
         rest = after;
     }
     let mut batches = StreamReader::try_new(Cursor::new(rest), None)?;
-    let batch: RecordBatch = batches.next().ok_or(Fault::Short)??;
+    let batch: RecordBatch = schema::complete(batches.next().ok_or(Fault::Short)??)?;
     let rows: u64 = requests.iter().map(|request| u64::from(request.rows)).sum();
     if rows != batch.num_rows() as u64 {
         return Err(Fault::Sum);
