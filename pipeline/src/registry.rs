@@ -1,6 +1,6 @@
 //! How a component comes from its YAML to life. Adding one is a file with a settings struct and a line in its crate's list:
 //!
-//! ```ignore
+//! ```text
 //! pub fn list() -> Vec<Registration> {
 //!     vec![Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents")]
 //! }

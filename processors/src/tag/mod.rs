@@ -11,7 +11,7 @@
 //!     traces: { required: [sea.flow], optional: [sea.domain, sea.concept, sea.regime_id] }
 //! ```
 //!
-//! The telemetry itself goes on untouched. Most of it is never decoded: a [`prefilter`] of byte literals says which resources
+//! The telemetry itself goes on untouched. Most of it is never decoded: a `prefilter` of byte literals says which resources
 //! and records can hold anything, and only those are read, with borrowed views. What the analyzers of the pipeline want found
 //! beside keys and flows (selectors, log fields, labels) they say in their `Interest`.
 

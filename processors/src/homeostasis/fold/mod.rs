@@ -1,8 +1,8 @@
 //! The fold: entries in, findings out, and nothing else comes in. The same entries give the same findings, byte for byte, wherever
 //! a checkpoint falls between them: no clock is read, no hash map is walked, and what depends on the order of rows is not kept.
 //!
-//! Rows go into panes ([`rows`]); ticks close windows, whose panes are read and judged by the rules of the model ([`judge`]); an
-//! [`episode::Episode`] takes the verdicts and decides ([`decide`]) what becomes of its deviation ([`record`]).
+//! Rows go into panes (`rows`); ticks close windows, whose panes are read and judged by the rules of the model (`judge`); an
+//! `episode` takes the verdicts and decides ([`decide`]) what becomes of its deviation (`record`).
 
 mod behavior;
 mod cumulative;
