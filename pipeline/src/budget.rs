@@ -23,7 +23,7 @@ pub struct Budget(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    limit: u64,
+    limit: AtomicU64,
     used: AtomicU64,
     forwarding: AtomicU64,
     peers: Mutex<HashMap<IpAddr, u64>>,
@@ -60,7 +60,7 @@ impl Budget {
     pub fn new(bytes: u64) -> Budget {
         metrics::gauge!("homeostat_budget_limit_bytes").set(bytes as f64);
         Budget(Arc::new(Shared {
-            limit: bytes,
+            limit: AtomicU64::new(bytes),
             used: AtomicU64::new(0),
             forwarding: AtomicU64::new(0),
             peers: Mutex::default(),
@@ -69,7 +69,13 @@ impl Budget {
 
     /// All of it.
     pub fn limit_bytes(&self) -> u64 {
-        self.0.limit
+        self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// Another limit from now on; what is held beyond it is kept until it is given back.
+    pub fn set_limit_bytes(&self, bytes: u64) {
+        metrics::gauge!("homeostat_budget_limit_bytes").set(bytes as f64);
+        self.0.limit.store(bytes, Ordering::Relaxed);
     }
 
     /// What is held now, rounded up to steps.
@@ -99,7 +105,7 @@ impl Budget {
     /// # Errors
     /// `Unavailable` when half of the budget waits already.
     pub fn try_forward(&self, bytes: u64) -> Result<Forward, Refusal> {
-        if take(&self.0.forwarding, bytes, self.0.limit / 2) {
+        if take(&self.0.forwarding, bytes, self.limit_bytes() / 2) {
             Ok(Forward { budget: self.clone(), bytes })
         } else {
             Err(Refusal::busy("too much telemetry waits for its backends already"))
@@ -108,8 +114,8 @@ impl Budget {
 
     fn allowed(&self, class: Class) -> u64 {
         match class {
-            Class::Telemetry => self.0.limit - self.0.limit / 10,
-            Class::Alerts => self.0.limit,
+            Class::Telemetry => self.limit_bytes() - self.limit_bytes() / 10,
+            Class::Alerts => self.limit_bytes(),
         }
     }
 
@@ -124,7 +130,7 @@ impl Budget {
         let Some(peer) = peer else { return Ok(()) };
         let mut peers = self.peers();
         let held = peers.entry(peer).or_default();
-        if *held + step > self.0.limit / 4 {
+        if *held + step > self.limit_bytes() / 4 {
             if *held == 0 {
                 peers.remove(&peer);
             }
@@ -172,7 +178,7 @@ impl Charge {
         let total = self.bytes.saturating_add(bytes);
         let wanted = rounded(total);
         let budget = &self.budget;
-        let most = if self.peer.is_some() { budget.0.limit / 4 } else { budget.allowed(self.class) };
+        let most = if self.peer.is_some() { budget.limit_bytes() / 4 } else { budget.allowed(self.class) };
         if wanted > most {
             let reason =
                 format!("{total} bytes are more than the memory budget lets one request hold ({most})");

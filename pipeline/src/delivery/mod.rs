@@ -47,6 +47,8 @@ pub struct Delivery {
     checkpoints: Checkpoints,
     head: watch::Receiver<u64>,
     closing: CancellationToken,
+    /// Cancelled with `closing` too.
+    leaving: CancellationToken,
     letters: Letters,
     meters: Meters,
 }
@@ -86,8 +88,19 @@ impl Delivery {
             lag: metrics::gauge!("homeostat_delivery_lag_findings", "exporter" => label()),
         };
         let letters = Letters::new(sink.id.clone(), sink.dead_letters);
-        let edge = Edge::new(sink.id.clone(), sink.exporter, sink.timeout, closing.clone());
-        Delivery { id: sink.id, edge, ledger, checkpoints, head, closing, letters, meters }
+        let leaving = closing.child_token();
+        let edge = Edge::new(sink.id.clone(), sink.exporter, sink.timeout, leaving.clone());
+        Delivery { id: sink.id, edge, ledger, checkpoints, head, closing, leaving, letters, meters }
+    }
+
+    /// Cancelled, it ends after the attempt that is under way, and another delivery may go on from its cursor.
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
+    }
+
+    /// Somebody else is to go on, while the process lives.
+    fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled() && !self.closing.is_cancelled()
     }
 
     /// The component id.
@@ -100,12 +113,16 @@ impl Delivery {
         let mut cursor = self.checkpoints.cursor(&self.id);
         let mut source = None;
         loop {
+            if self.is_leaving() {
+                self.meters.lag.set(0.0);
+                return;
+            }
             let head = *self.head.borrow_and_update();
             self.meters.lag.set(head.saturating_sub(cursor) as f64);
             if cursor >= head {
                 tokio::select! {
                     changed = self.head.changed() => if changed.is_ok() { continue },
-                    () = self.closing.cancelled() => {}
+                    () = self.leaving.cancelled() => {}
                 }
                 if cursor >= *self.head.borrow() {
                     return;
@@ -141,7 +158,7 @@ impl Delivery {
     /// Says whether the process ends.
     async fn pause(&self) -> bool {
         tokio::select! {
-            () = self.closing.cancelled() => true,
+            () = self.leaving.cancelled() => true,
             () = tokio::time::sleep(REREAD) => false,
         }
     }

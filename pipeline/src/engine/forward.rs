@@ -3,7 +3,7 @@
 //! When some took a request and the sender is told to come back, the repeat goes only to those that had not taken it. What is
 //! remembered for that is empty as long as nothing fails, and then costs one load of a counter.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,8 +62,7 @@ struct Meters {
 }
 
 impl Outlet {
-    pub(super) fn new(id: &str, number: usize, exporter: Arc<dyn TelemetryExporter>) -> Outlet {
-        let bit = u32::try_from(number).ok().and_then(|number| 1u64.checked_shl(number)).unwrap_or(0);
+    pub(super) fn new(id: &str, bit: u64, exporter: Arc<dyn TelemetryExporter>) -> Outlet {
         let meters = Signal::ALL.map(|signal| {
             let label = || id.to_owned();
             match signal {
@@ -82,6 +81,11 @@ impl Outlet {
             }
         });
         Outlet { id: id.to_owned(), bit, exporter, meters, trouble: Trouble::default() }
+    }
+
+    /// Whether it leads to this very instance.
+    pub(super) fn leads_to(&self, exporter: &Arc<dyn TelemetryExporter>) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.exporter), Arc::as_ptr(exporter))
     }
 
     async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal> {
@@ -149,6 +153,18 @@ impl Memory {
         kept.expire(now, MAX_REMEMBERED);
         self.count.store(kept.order.len(), Ordering::Release);
         kept.taken.get(&hash).copied().unwrap_or(0)
+    }
+
+    /// The bits belong to other exporters from now on.
+    pub(super) fn forget(&self, bits: u64) {
+        let mut kept = self.kept();
+        let Kept { taken, order } = &mut *kept;
+        taken.retain(|_, known| {
+            *known &= !bits;
+            *known != 0
+        });
+        order.retain(|(_, hash)| taken.contains_key(hash));
+        self.count.store(kept.order.len(), Ordering::Release);
     }
 
     fn remember(&self, telemetry: &Telemetry, bits: u64, now: Instant) {
@@ -254,18 +270,6 @@ pub(super) fn worst(one: Result<Taken, Refusal>, other: Result<Taken, Refusal>) 
     }
 }
 
-/// One outlet for each exporter, however many pipelines have it.
-pub(super) fn outlets<'a>(
-    exporters: impl Iterator<Item = &'a (String, Arc<dyn TelemetryExporter>)>,
-) -> BTreeMap<String, Arc<Outlet>> {
-    let mut outlets: BTreeMap<String, Arc<Outlet>> = BTreeMap::new();
-    for (id, exporter) in exporters {
-        let number = outlets.len();
-        outlets.entry(id.clone()).or_insert_with(|| Arc::new(Outlet::new(id, number, exporter.clone())));
-    }
-    outlets
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -289,6 +293,17 @@ mod tests {
         assert_eq!(memory.recall(&telemetry(2), now), 0);
         assert_eq!(memory.recall(&telemetry(1), now + REMEMBERED + Duration::from_secs(1)), 0);
         assert_eq!(memory.count.load(Ordering::Relaxed), 0, "then it costs nothing again");
+    }
+
+    #[test]
+    fn a_bit_that_gets_another_owner_says_nothing_of_the_old_one() {
+        let memory = Memory::default();
+        let now = Instant::now();
+        memory.remember(&telemetry(1), 0b01, now);
+        memory.remember(&telemetry(2), 0b11, now);
+        memory.forget(0b01);
+        assert_eq!((memory.recall(&telemetry(1), now), memory.recall(&telemetry(2), now)), (0, 0b10));
+        assert_eq!(memory.count.load(Ordering::Relaxed), 1);
     }
 
     #[test]

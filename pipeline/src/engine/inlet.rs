@@ -9,11 +9,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::forward::{Forwarded, Forwarding, Memory, Outlet, worst};
+use super::forward::{Forwarded, Forwarding, Memory, worst};
+use super::wiring::{Route, Wiring};
 use super::writer::Command;
 use crate::batch::{Batch, RequestHash, Signal};
 use crate::budget::{Budget, Class};
-use crate::contract::{Processor, Taken};
+use crate::contract::Taken;
 use crate::entry::Alert;
 use crate::evidence::{Row, Rows};
 use crate::finding::Finding;
@@ -23,17 +24,7 @@ use crate::refusal::{Cause, Refusal};
 #[derive(Clone)]
 pub struct Inlet {
     pub(super) receiver: Arc<str>,
-    pub(super) routes: Arc<[Route]>,
     pub(super) shared: Arc<Shared>,
-}
-
-/// What becomes of a receiver's batches in one pipeline.
-#[derive(Clone)]
-pub(super) struct Route {
-    pub(super) signals: Vec<Signal>,
-    pub(super) processors: Vec<Arc<dyn Processor>>,
-    pub(super) outlets: Vec<Arc<Outlet>>,
-    pub(super) judges: bool,
 }
 
 /// What all inlets share.
@@ -41,6 +32,9 @@ pub(super) struct Shared {
     pub(super) queue: mpsc::Sender<Command>,
     pub(super) budget: Budget,
     pub(super) memory: Memory,
+    pub(super) wiring: Wiring,
+    /// Cancelled when receivers are to take nothing new.
+    pub(super) stopping: CancellationToken,
     /// Cancelled when the engine takes no more.
     pub(super) draining: CancellationToken,
     /// Counts the submissions under way.
@@ -62,9 +56,15 @@ struct Journalling {
 }
 
 impl Inlet {
+    /// Cancelled when the process stops: then what is new is refused. A receiver that only gives way to its successor goes on
+    /// taking what its connections bring.
+    pub fn stopping(&self) -> CancellationToken {
+        self.shared.stopping.clone()
+    }
+
     /// Whether any pipeline of this receiver takes `signal`; if none does, its senders are told that the path is unknown.
     pub fn takes(&self, signal: Signal) -> bool {
-        self.routes.iter().any(|route| route.signals.contains(&signal))
+        self.shared.wiring.of(&self.receiver).iter().any(|route| route.signals.contains(&signal))
     }
 
     /// Resolves when the batch is durable and forwarded, or refused. `deadline` is the sender's, or the receiver's own
@@ -77,11 +77,13 @@ impl Inlet {
         if self.shared.draining.is_cancelled() {
             return Err(Refusal::busy("homeostat is stopping"));
         }
+        // What begins on one wiring ends on it, whatever is reloaded meanwhile.
+        let wired = self.shared.wiring.of(&self.receiver);
         let takes = |route: &&Route| match &batch {
             Batch::Telemetry(telemetry) => route.signals.contains(&telemetry.signal),
             Batch::Alerts(_) | Batch::Evidence(_) => route.judges,
         };
-        let mut routes = self.routes.iter().filter(takes);
+        let mut routes = wired.iter().filter(takes);
         let Some(first) = routes.next() else {
             return Err(Refusal::rejected(Cause::Unknown, "no pipeline takes this"));
         };
@@ -182,21 +184,6 @@ impl Inlet {
             }
         }
         outcome.map(|taken| Receipt { taken, verdict })
-    }
-}
-
-impl Route {
-    /// The batch through the processors, in order.
-    fn process(&self, batch: Batch) -> Result<Vec<Batch>, Refusal> {
-        let mut batches = vec![batch];
-        let mut next = Vec::new();
-        for processor in &self.processors {
-            for batch in batches.drain(..) {
-                processor.process(batch, &mut next)?;
-            }
-            std::mem::swap(&mut batches, &mut next);
-        }
-        Ok(batches)
     }
 }
 

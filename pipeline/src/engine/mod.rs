@@ -3,28 +3,30 @@
 //! Start order: delivery and fold, then the writer, then whoever submits. Stop order: the reverse. There are two threads (writer
 //! and fold, both of which block on disks) and one task for each finding exporter; all else happens in the receivers' tasks.
 
+mod deliveries;
 mod fold;
 mod forward;
 mod inlet;
 mod plan;
+mod reload;
 mod repeats;
 mod replay;
 mod status;
 #[cfg(test)]
 mod tests;
+mod wiring;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,17 +34,18 @@ use tokio_util::task::TaskTracker;
 use crate::budget::Budget;
 use crate::checkpoint::{Checkpoints, Position, Recovery};
 use crate::clock::Clock;
-use crate::delivery::{Delivery, Sink};
 use crate::entry::{Event, Offset};
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::refusal::Refusal;
 use crate::storage::Store;
 
+use deliveries::{Deliveries, Origin};
 use fold::{Fold, Parts, kept_epochs, scan};
-use forward::{Memory, outlets};
-use inlet::{Route, Shared};
+use forward::Memory;
+use inlet::Shared;
 use status::{Status, Trouble};
+use wiring::Wiring;
 use writer::{Command, QUEUE_REQUESTS, SharedJournal, Writer};
 
 pub use inlet::{Inlet, Receipt};
@@ -56,16 +59,15 @@ const FOLD_QUEUE: usize = 64;
 /// The running engine.
 pub struct Engine {
     shared: Arc<Shared>,
-    routes: BTreeMap<String, Arc<[Route]>>,
+    /// Component id → hash of the epoch journalled last.
+    epochs: tokio::sync::Mutex<BTreeMap<String, String>>,
     status: Arc<Status>,
     checkpoints: Checkpoints,
     /// The fold gives up what it tries again and again.
     stopping: CancellationToken,
     writer_ended: CancellationToken,
     fold_ended: CancellationToken,
-    /// Finding exporters end when they have caught up, or fail.
-    closing: CancellationToken,
-    deliveries: Mutex<Vec<JoinHandle<()>>>,
+    deliveries: Deliveries,
     _lock: Arc<Option<File>>,
 }
 
@@ -78,19 +80,19 @@ impl Engine {
     pub fn start(plan: Plan) -> anyhow::Result<Engine> {
         let judging = plan.pipelines.iter().filter(|pipeline| pipeline.judges).count();
         anyhow::ensure!(judging <= 1, "at most one pipeline may hold analyzers");
-        let routes = routes(&plan.pipelines);
-        let Plan { store, clock, budget, analyzers, finding_exporters, settings, .. } = plan;
-        let Opened { journal, ledger, checkpoints, dead_letters, lock, position, skips } =
+        let Plan { store, clock, budget, analyzers, finding_exporters, pipelines, settings } = plan;
+        let Opened { journal, ledger, checkpoints, dead_letters, lock, position, skips, epochs } =
             Opened::new(store, &*clock, &analyzers)?;
         let status = Arc::new(Status::default());
-        let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
+        let stopping = CancellationToken::new();
         let (visible, head) = watch::channel(ledger.head().sequence);
-        let delivery = |(id, exporter)| {
-            let dead_letters = dead_letters.clone();
-            let sink = Sink { id, exporter, timeout: settings.delivery_timeout, dead_letters };
-            Delivery::new(sink, ledger.reader(), checkpoints.clone(), head.clone(), closing.clone())
-        };
-        let deliveries: Vec<Delivery> = finding_exporters.into_iter().map(delivery).collect();
+        let deliveries = Deliveries::new(Origin {
+            ledger: ledger.reader(),
+            checkpoints: checkpoints.clone(),
+            head,
+            dead_letters,
+            timeout: settings.delivery_timeout,
+        });
         let entries = journal.reader();
         let journal = Arc::new(SharedJournal::new(journal));
         let tick = settings.tick;
@@ -101,7 +103,7 @@ impl Engine {
             entries,
             ledger,
             checkpoints: checkpoints.clone(),
-            exporters: deliveries.iter().map(|delivery| delivery.id().to_owned()).collect(),
+            exporters: deliveries.ids(),
             status: status.clone(),
             runtime: Handle::current(),
             stopping: stopping.clone(),
@@ -119,34 +121,34 @@ impl Engine {
             queue,
             budget: budget.clone(),
             memory: Memory::default(),
+            wiring: Wiring::default(),
+            stopping: CancellationToken::new(),
             draining: CancellationToken::new(),
             tracker: TaskTracker::new(),
         });
         if let Some(tick) = tick {
             tokio::spawn(ticks(tick, shared.queue.clone(), budget, shared.draining.clone()));
         }
-        let deliveries = deliveries.into_iter().map(|delivery| tokio::spawn(delivery.run())).collect();
+        shared.wiring.set(&pipelines, &shared.memory);
+        for (id, exporter) in finding_exporters {
+            deliveries.start(&id, exporter);
+        }
         Ok(Engine {
             shared,
-            routes,
+            epochs: tokio::sync::Mutex::new(epochs),
             status,
             checkpoints,
             stopping,
             writer_ended,
             fold_ended,
-            closing,
-            deliveries: Mutex::new(deliveries),
+            deliveries,
             _lock: lock,
         })
     }
 
     /// Where the receiver with this component id submits.
     pub fn inlet(&self, receiver_id: &str) -> Inlet {
-        Inlet {
-            receiver: receiver_id.into(),
-            routes: self.routes.get(receiver_id).cloned().unwrap_or_else(|| Arc::new([])),
-            shared: self.shared.clone(),
-        }
+        Inlet { receiver: receiver_id.into(), shared: self.shared.clone() }
     }
 
     /// For `/healthz` and `/readyz`.
@@ -176,6 +178,7 @@ impl Engine {
     /// left. Call it after the receivers have returned. What is not done by the deadline is done after the next start.
     pub async fn stop(&self, deadline: Instant) {
         self.status.set(Trouble::Draining, "homeostat is stopping");
+        self.shared.stopping.cancel();
         self.shared.draining.cancel();
         self.shared.tracker.close();
         if timeout_at(deadline, self.shared.tracker.wait()).await.is_err() {
@@ -187,14 +190,7 @@ impl Engine {
             tracing::warn!("the fold did not end by the deadline; the next start replays more");
             self.stopping.cancel();
         }
-        self.closing.cancel();
-        let deliveries: Vec<_> =
-            std::mem::take(&mut *self.deliveries.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut delivery in deliveries {
-            if timeout_at(deadline, &mut delivery).await.is_err() {
-                delivery.abort();
-            }
-        }
+        self.deliveries.stop(deadline).await;
         if let Err(error) = self.checkpoints.save_cursors() {
             tracing::warn!("cursors cannot be saved, some findings are exported again: {error:#}");
         }
@@ -211,6 +207,8 @@ struct Opened {
     position: Option<Position>,
     /// Entries to pass over, and why.
     skips: BTreeMap<Offset, String>,
+    /// Component id → hash journalled last.
+    epochs: BTreeMap<String, String>,
 }
 
 impl Opened {
@@ -230,33 +228,11 @@ impl Opened {
         let from = position.map_or(Offset(0), |position| position.next);
         let known = scan(&journal.reader(), from).context("cannot read the journal")?;
         epochs.extend(known.epochs);
-        journal_epochs(&mut journal, clock, slots, &epochs)?;
+        journal_epochs(&mut journal, clock, slots, &mut epochs)?;
         let dead_letters = components.map(|folder| folder.join("dead-letters"));
         let (lock, skips) = (Arc::new(lock), known.skips);
-        Ok(Opened { journal, ledger, checkpoints, dead_letters, lock, position, skips })
+        Ok(Opened { journal, ledger, checkpoints, dead_letters, lock, position, skips, epochs })
     }
-}
-
-/// Each receiver's part of the pipelines, in YAML order.
-fn routes(pipelines: &[Pipeline]) -> BTreeMap<String, Arc<[Route]>> {
-    let outlets = outlets(pipelines.iter().flat_map(|pipeline| &pipeline.telemetry_exporters));
-    let mut routes: BTreeMap<String, Vec<Route>> = BTreeMap::new();
-    for pipeline in pipelines {
-        let route = Route {
-            signals: pipeline.signals.clone(),
-            processors: pipeline.processors.iter().map(|(_, processor)| processor.clone()).collect(),
-            outlets: pipeline
-                .telemetry_exporters
-                .iter()
-                .filter_map(|(id, _)| outlets.get(id).cloned())
-                .collect(),
-            judges: pipeline.judges,
-        };
-        for receiver in &pipeline.receivers {
-            routes.entry(receiver.clone()).or_default().push(route.clone());
-        }
-    }
-    routes.into_iter().map(|(receiver, routes)| (receiver, routes.into())).collect()
 }
 
 /// What holds now, where it is not what held last.
@@ -264,13 +240,14 @@ fn journal_epochs(
     journal: &mut Journal,
     clock: &dyn Clock,
     slots: &[AnalyzerSlot],
-    known: &BTreeMap<String, String>,
+    known: &mut BTreeMap<String, String>,
 ) -> anyhow::Result<()> {
     let mut is_new = false;
     for epoch in slots.iter().filter_map(|slot| slot.epoch.as_ref()) {
         if known.get(&epoch.component) != Some(&epoch.hash) {
             journal.append(&Event::Epoch(epoch.clone()), clock.now()).context("cannot journal the epoch")?;
             tracing::info!(component = epoch.component, hash = epoch.hash, "another model holds from now on");
+            known.insert(epoch.component.clone(), epoch.hash.clone());
             is_new = true;
         }
     }

@@ -15,7 +15,7 @@ use crate::batch::RequestHash;
 use crate::budget::Charge;
 use crate::clock::Clock;
 use crate::crash;
-use crate::entry::{Alert, Entry, Event, EvidenceEvent, Offset, Request};
+use crate::entry::{Alert, Entry, Epoch, Event, EvidenceEvent, Offset, Request};
 use crate::evidence::{Rows, schema};
 use crate::finding::Finding;
 use crate::journal::Journal;
@@ -35,6 +35,8 @@ pub(super) enum Command {
     Evidence { rows: Rows, hash: RequestHash, charge: Charge, done: Done },
     /// Journal the alerts of one webhook call; the fold answers with what it finds.
     Alerts { alerts: Vec<Alert>, charge: Charge, done: Done, verdict: oneshot::Sender<Vec<Finding>> },
+    /// Journal what holds from now on.
+    Epochs { epochs: Vec<Epoch>, done: Done },
     /// Journal a tick, flushed only; the sender is told when the fold has passed it.
     Tick { passed: Option<oneshot::Sender<Vec<Finding>>> },
     /// Commit what came before, then end.
@@ -109,6 +111,7 @@ struct Group {
     evidence: Vec<(Rows, RequestHash)>,
     evidence_charges: Vec<Charge>,
     alerts: Vec<Planned>,
+    epochs: Vec<Epoch>,
     done: Vec<Done>,
     ticks: Vec<Option<oneshot::Sender<Vec<Finding>>>>,
     rows: usize,
@@ -133,12 +136,17 @@ impl Group {
                 self.alerts.push(Planned { event, verdict: Some(verdict), charges: vec![charge] });
                 self.done.push(done);
             }
+            Command::Epochs { epochs, done } => {
+                self.epochs.extend(epochs);
+                self.done.push(done);
+            }
             Command::Tick { passed } => self.ticks.push(passed),
             Command::Stop => self.stop = true,
         }
     }
 
-    /// The entries in order: evidence, alerts, ticks. A tick closes windows, so it comes last.
+    /// The entries in order: evidence, alerts, epochs, ticks. What was found before an epoch comes before it, and a tick closes
+    /// windows, so it comes last.
     fn planned(mut self) -> Result<Vec<Planned>, Refusal> {
         let mut works = Vec::with_capacity(self.alerts.len() + self.ticks.len() + 1);
         if !self.evidence.is_empty() {
@@ -152,6 +160,8 @@ impl Group {
             works.push(Planned { event, verdict: None, charges: std::mem::take(&mut self.evidence_charges) });
         }
         works.append(&mut self.alerts);
+        let epoch = |epoch| Planned { event: Event::Epoch(epoch), verdict: None, charges: Vec::new() };
+        works.extend(std::mem::take(&mut self.epochs).into_iter().map(epoch));
         works.extend(self.only_ticks());
         Ok(works)
     }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::deliveries::Ids;
 use super::plan::{AnalyzerSlot, EngineSettings};
 use super::status::{Status, Trouble};
 use super::writer::{SharedJournal, Work};
@@ -55,7 +56,7 @@ pub(super) struct Fold {
     ledger: Ledger,
     ledger_entries: LedgerReader,
     checkpoints: Checkpoints,
-    exporters: Vec<String>,
+    exporters: Arc<Ids>,
     status: Arc<Status>,
     runtime: Handle,
     /// The process ends: what fails now is not tried again.
@@ -109,7 +110,7 @@ pub(super) struct Parts {
     pub(super) entries: JournalReader,
     pub(super) ledger: Ledger,
     pub(super) checkpoints: Checkpoints,
-    pub(super) exporters: Vec<String>,
+    pub(super) exporters: Arc<Ids>,
     pub(super) status: Arc<Status>,
     pub(super) runtime: Handle,
     pub(super) stopping: CancellationToken,
@@ -333,7 +334,7 @@ impl Fold {
             return;
         }
         self.pruned_at = Some(now);
-        let passed = self.exporters.iter().map(|id| self.checkpoints.cursor(id)).min();
+        let passed = self.exporters.all().iter().map(|id| self.checkpoints.cursor(id)).min();
         let passed = passed.unwrap_or(self.ledger.head().sequence);
         if let Err(error) = self.ledger.prune(now - self.settings.behavior_age_max, passed) {
             tracing::warn!("old behaviors cannot be pruned: {error}");

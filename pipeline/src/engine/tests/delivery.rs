@@ -70,6 +70,21 @@ async fn what_a_sink_refuses_for_good_is_a_dead_letter_and_blocks_nothing() {
     assert!(!text.contains("REQ-B"), "the body stays in the ledger");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_gives_way_ends_after_the_attempt_under_way_and_does_not_catch_up() {
+    let exporter = Moody::new(1, true);
+    let (delivery, checkpoints, _closing, _head) = delivery(exporter.clone(), 1100);
+    let leaving = delivery.leaving();
+    let task = tokio::spawn(delivery.run());
+    while exporter.attempts.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    leaving.cancel();
+    task.await.unwrap();
+    assert_eq!(exporter.attempts.lock().unwrap().len(), 1, "the attempt that hung is not made again");
+    assert_eq!(checkpoints.cursor("sink"), 0, "the next one goes on from here");
+}
+
 /// A delivery of `findings` findings, without an engine.
 fn delivery(
     exporter: Arc<dyn FindingExporter>,

@@ -3,6 +3,7 @@
 mod delivery;
 mod outcomes;
 mod recovery;
+mod reload;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -419,12 +420,7 @@ async fn kill(engine: Engine) {
     let _ = engine.shared.queue.send(Command::Stop).await;
     tokio::time::timeout(PATIENCE, engine.fold_ended.cancelled()).await.expect("the fold hangs");
     tokio::time::timeout(PATIENCE, engine.writer_ended.cancelled()).await.expect("the writer hangs");
-    engine.closing.cancel();
-    let deliveries = std::mem::take(&mut *engine.deliveries.lock().unwrap());
-    for delivery in deliveries {
-        delivery.abort();
-        let _ = delivery.await;
-    }
+    engine.deliveries.stop(Instant::now()).await;
 }
 
 async fn stop(engine: Engine) {
