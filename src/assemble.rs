@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use futures::FutureExt;
 use homeostat_config::Service;
-use homeostat_pipeline::budget::{Budget, default_bytes};
+use homeostat_pipeline::budget::Budget;
 use homeostat_pipeline::clock::Clock;
 use homeostat_pipeline::contract::{FindingExporter, Processor, Receiver, TelemetryExporter};
 use homeostat_pipeline::engine::{AnalyzerSlot, EngineSettings, Pipeline, Plan};
@@ -56,7 +56,7 @@ pub async fn assemble(
     if service.storage.is_none() {
         tracing::warn!("`service.storage: none`: what was answered OK does not survive the process");
     }
-    let budget = Budget::new(memory_bytes(configuration));
+    let budget = Budget::new(configuration.memory_bytes());
     let base = Context {
         id: String::new(),
         clock: Arc::clone(&clock),
@@ -96,13 +96,6 @@ pub async fn assemble(
     let finding_exporters = exporters.finding.into_iter().collect();
     let plan = Plan { store, clock, budget, analyzers, finding_exporters, pipelines, settings };
     Ok(Assembly { plan, receivers })
-}
-
-/// The smallest bound that the service or a processor in use sets to the memory budget, else the default.
-fn memory_bytes(configuration: &Configuration) -> u64 {
-    let limiters = used(configuration, |pipeline| &pipeline.processors);
-    let limits = limiters.into_iter().filter_map(|id| configuration.processors.get(id)?.memory_bytes());
-    configuration.spec.service.memory_bytes.into_iter().chain(limits).min().unwrap_or_else(default_bytes)
 }
 
 fn named<T: Clone>(

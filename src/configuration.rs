@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use homeostat_config::{Block, Lookup, Named, Pipeline, Source, Spec, load};
+use homeostat_pipeline::budget::{default_bytes, one_request_bytes};
 use homeostat_pipeline::registry::{Registration, Role, Settings};
 use homeostat_pipeline::settings::{Files, Node, Problem, Value, did_you_mean};
 
@@ -99,6 +100,7 @@ pub fn from_sources(
     }
     let configuration = Configuration { spec, receivers, processors, exporters, extensions, files };
     pipelines(&configuration, &mut problems);
+    too_large(&configuration, &mut problems);
     problems.sort();
     problems.dedup();
     if problems.iter().all(|problem| problem.is_warning) {
@@ -159,6 +161,23 @@ fn settings(
         }
     }
     parts
+}
+
+/// Receivers that read requests which the memory budget can never hold.
+fn too_large(configuration: &Configuration, problems: &mut Vec<Problem>) {
+    let limit = configuration.memory_bytes();
+    for named in &configuration.spec.receivers {
+        let bytes = configuration.receivers.get(&named.id).and_then(|part| part.request_bytes_max());
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > one_request_bytes(limit)) {
+            let message = format!(
+                "receiver `{}` reads requests of up to {} KiB, and one request may hold half of the memory budget, {} KiB: larger ones are refused (raise `service.memory_mib`, or lower the receiver's limit)",
+                named.id,
+                bytes.div_ceil(1024),
+                one_request_bytes(limit) / 1024
+            );
+            problems.push(Problem::warning(&named.at, message));
+        }
+    }
 }
 
 /// Whether the components stand where they may stand.
@@ -259,6 +278,14 @@ fn processor_order(configuration: &Configuration, pipeline: &Pipeline, problems:
 }
 
 impl Configuration {
+    /// The memory budget: the smallest bound that the service or a processor in use sets, else the default.
+    pub fn memory_bytes(&self) -> u64 {
+        let pipelines = self.spec.service.pipelines.iter();
+        let limiters = pipelines.flat_map(|pipeline| &pipeline.processors);
+        let limits = limiters.filter_map(|id| self.processors.get(&id.value)?.memory_bytes());
+        self.spec.service.memory_bytes.into_iter().chain(limits).min().unwrap_or_else(default_bytes)
+    }
+
     /// Whether the pipeline holds an analyzer.
     pub fn judges(&self, pipeline: &Pipeline) -> bool {
         pipeline

@@ -1,8 +1,9 @@
 //! The process memory budget: bytes in flight are charged as they arrive and inflate; try or refuse, never wait.
 //!
 //! A charge starts in steps of 4 KiB and beyond 64 KiB grows in steps of 64 KiB, so a body that trickles in touches the
-//! shared counter rarely and a small request does not hold the room of a large one. A peer holds at most a quarter, the last
-//! tenth is for alerts, and what waits for telemetry backends is at most half, so that a dead backend never blinds the judgement.
+//! shared counter rarely and a small request does not hold the room of a large one. A peer holds at most a quarter, or one request of
+//! at most half, so that the largest body that a receiver reads fits. The last tenth is for alerts, and what waits for telemetry
+//! backends is at most half, so that a dead backend never blinds the judgement.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -93,7 +94,7 @@ impl Budget {
     /// Takes `bytes` for `peer`; none is the process itself, which has no quarter.
     ///
     /// # Errors
-    /// `Unavailable` when the budget or the peer's quarter of it is used up; `Rejected` when it could never fit.
+    /// `Unavailable` when the budget or the peer's part of it is used up; `Rejected` when it could never fit.
     pub fn try_charge(&self, peer: Option<IpAddr>, class: Class, bytes: u64) -> Result<Charge, Refusal> {
         let mut charge = Charge { budget: self.clone(), peer, class, bytes: 0, held: 0 };
         charge.grow(bytes)?;
@@ -112,6 +113,11 @@ impl Budget {
         }
     }
 
+    /// The most that one request of a peer may hold.
+    pub fn one_request_bytes(&self) -> u64 {
+        one_request_bytes(self.limit_bytes())
+    }
+
     fn allowed(&self, class: Class) -> u64 {
         match class {
             Class::Telemetry => self.limit_bytes() - self.limit_bytes() / 10,
@@ -123,14 +129,17 @@ impl Budget {
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, peer: Option<IpAddr>, class: Class, step: u64) -> Result<(), Refusal> {
+    /// `own` is what the charge that grows holds already.
+    fn take(&self, peer: Option<IpAddr>, class: Class, step: u64, own: u64) -> Result<(), Refusal> {
         if !take(&self.0.used, step, self.allowed(class)) {
             return Err(Refusal::busy("over the memory budget"));
         }
         let Some(peer) = peer else { return Ok(()) };
         let mut peers = self.peers();
         let held = peers.entry(peer).or_default();
-        if *held + step > self.limit_bytes() / 4 {
+        let is_alone = *held == own;
+        let most = if is_alone { self.one_request_bytes() } else { self.limit_bytes() / 4 };
+        if *held + step > most {
             if *held == 0 {
                 peers.remove(&peer);
             }
@@ -158,6 +167,11 @@ impl Budget {
     }
 }
 
+/// The most that one request of a peer may hold of a budget of `limit_bytes`: half.
+pub const fn one_request_bytes(limit_bytes: u64) -> u64 {
+    limit_bytes / 2
+}
+
 /// Adds `bytes` when the sum stays within `limit`.
 fn take(counter: &AtomicU64, bytes: u64, limit: u64) -> bool {
     let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
@@ -178,14 +192,14 @@ impl Charge {
         let total = self.bytes.saturating_add(bytes);
         let wanted = rounded(total);
         let budget = &self.budget;
-        let most = if self.peer.is_some() { budget.limit_bytes() / 4 } else { budget.allowed(self.class) };
+        let most = if self.peer.is_some() { budget.one_request_bytes() } else { budget.allowed(self.class) };
         if wanted > most {
             let reason =
                 format!("{total} bytes are more than the memory budget lets one request hold ({most})");
             return Err(Refusal::rejected(Cause::TooLarge, reason));
         }
         if wanted > self.held {
-            budget.take(self.peer, self.class, wanted - self.held)?;
+            budget.take(self.peer, self.class, wanted - self.held, self.held)?;
             self.held = wanted;
         }
         self.bytes = total;
@@ -274,7 +288,26 @@ mod tests {
     #[test]
     fn what_can_never_fit_is_not_told_to_come_again() {
         let budget = Budget::new(1024 * KIB);
-        assert!(!budget.try_charge(PEER, Class::Telemetry, 300 * KIB).unwrap_err().is_retryable());
+        assert!(!budget.try_charge(PEER, Class::Telemetry, 600 * KIB).unwrap_err().is_retryable());
+    }
+
+    #[test]
+    fn the_largest_body_fits_beside_nothing_else_of_its_peer() {
+        const MIB: u64 = 1024 * KIB;
+        let budget = Budget::new(DEFAULT_MAX_BYTES);
+        let mut body = budget.try_charge(PEER, Class::Telemetry, 64 * KIB).unwrap();
+        for _ in 0..20 {
+            body.grow(MIB).unwrap();
+        }
+        let other = budget.try_charge(PEER, Class::Telemetry, KIB).unwrap_err();
+        assert!(other.is_retryable(), "when the large one is done there is room: {other}");
+        assert!(budget.try_charge(Some([10, 0, 0, 1].into()), Class::Telemetry, 16 * MIB).is_ok());
+        drop(body);
+        let small = budget.try_charge(PEER, Class::Telemetry, KIB).unwrap();
+        let large = budget.try_charge(PEER, Class::Telemetry, 20 * MIB).unwrap_err();
+        assert!(large.is_retryable(), "when the small one is done there is room: {large}");
+        drop(small);
+        assert!(budget.try_charge(PEER, Class::Telemetry, 20 * MIB).is_ok());
     }
 
     #[test]
@@ -286,7 +319,7 @@ mod tests {
         assert_eq!((charge.bytes(), budget.used_bytes()), (65 * KIB + 10, 128 * KIB));
         charge.grow(KIB).unwrap();
         assert_eq!(budget.used_bytes(), 128 * KIB);
-        assert!(charge.grow(200 * KIB).is_err());
+        assert!(charge.grow(500 * KIB).is_err());
         assert_eq!(budget.used_bytes(), 128 * KIB);
     }
 
@@ -356,8 +389,12 @@ mod tests {
                 prop_assert_eq!(budget.used_bytes(), held.iter().map(|charge| charge.held).sum::<u64>());
                 for peer in 1..4u8 {
                     let peer = IpAddr::from([10, 0, 0, peer]);
-                    let own: u64 = held.iter().filter(|c| c.peer == Some(peer)).map(|c| c.held).sum();
-                    prop_assert!(own <= 500_000);
+                    let each: Vec<u64> = held.iter().filter(|c| c.peer == Some(peer)).map(|c| c.held).collect();
+                    let own: u64 = each.iter().sum();
+                    prop_assert!(own <= 1_000_000);
+                    // One may have grown while it was alone; empty ones hold no room.
+                    let holding = each.iter().filter(|bytes| **bytes > 0).count();
+                    prop_assert!(own <= 500_000 || holding <= 1, "{each:?}");
                     prop_assert_eq!(budget.peers().get(&peer).copied().unwrap_or(0), own);
                 }
             }

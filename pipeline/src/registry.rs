@@ -106,6 +106,11 @@ pub trait Settings: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// The largest request that it reads, inflated, where it is a receiver that has such a limit.
+    fn request_bytes_max(&self) -> Option<u64> {
+        None
+    }
+
     /// The authenticators that it names, so that each can be checked before anything opens; none by default.
     fn authenticators(&self) -> Vec<(Side, &Auth)> {
         Vec::new()

@@ -37,6 +37,12 @@ async fn check(text: &str, code: i32, expected: &[&str]) {
 async fn validate_says_everything_that_is_wrong_with_its_place() {
     check(GOOD, 0, &["the configuration is valid"]).await;
     check(
+        &GOOD.replace("storage: none", "storage: none\n  memory_mib: 4"),
+        0,
+        &["warning", "reads requests of up to 4096 KiB", "half of the memory budget, 2048 KiB"],
+    )
+    .await;
+    check(
         &GOOD.replace("tag: {}", "tga: {}").replace("[tag]", "[tga]"),
         1,
         &["a.yaml:3:15: unknown processor type `tga` (did you mean \"tag\"?)"],

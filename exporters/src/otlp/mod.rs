@@ -306,7 +306,7 @@ impl TelemetryExporter for Exporter {
             let (after, reason) = match outcome {
                 Outcome::Taken(taken) => return Ok(taken),
                 Outcome::Never { cause, reason } => {
-                    return Err(Refusal::rejected(cause, self.explain(signal, &reason)));
+                    return Err(Refusal::rejected(cause, reason));
                 }
                 Outcome::Later { after, reason } => (after, reason),
             };

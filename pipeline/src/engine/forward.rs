@@ -4,7 +4,7 @@
 //! remembered for that is empty as long as nothing fails, and then costs one load of a counter.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use futures::future::join_all;
 use metrics::Counter;
 use tokio::time::Instant;
 
+use super::complaint::Complaint;
 use crate::batch::{RequestHash, Signal, Telemetry};
 use crate::budget::Budget;
 use crate::contract::{Taken, TelemetryExporter};
@@ -20,8 +21,6 @@ use crate::refusal::Refusal;
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 const MAX_REMEMBERED: usize = 10_000;
 
-const SAID_EVERY: Duration = Duration::from_secs(60);
-
 /// One telemetry exporter of the process; pipelines share it.
 pub(super) struct Outlet {
     id: String,
@@ -29,31 +28,7 @@ pub(super) struct Outlet {
     bit: u64,
     exporter: Arc<dyn TelemetryExporter>,
     meters: [Meters; 3],
-    trouble: Trouble,
-}
-
-/// Says in the log that a backend does not take telemetry, and that it takes it again: each at most once a minute, for under
-/// load one outcome may follow the other many times a second.
-#[derive(Default)]
-struct Trouble {
-    is_said: AtomicBool,
-    last: Mutex<Option<Instant>>,
-}
-
-impl Trouble {
-    /// What is worth a line now.
-    fn note(&self, is_good: bool, now: Instant) -> bool {
-        if is_good {
-            return self.is_said.load(Ordering::Relaxed) && self.is_said.swap(false, Ordering::Relaxed);
-        }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| now.duration_since(last) >= SAID_EVERY);
-        if is_due {
-            *last = Some(now);
-            self.is_said.store(true, Ordering::Relaxed);
-        }
-        is_due
-    }
+    complaint: Complaint,
 }
 
 struct Meters {
@@ -80,7 +55,7 @@ impl Outlet {
                 },
             }
         });
-        Outlet { id: id.to_owned(), bit, exporter, meters, trouble: Trouble::default() }
+        Outlet { id: id.to_owned(), bit, exporter, meters, complaint: Complaint::default() }
     }
 
     /// Whether it leads to this very instance.
@@ -97,10 +72,25 @@ impl Outlet {
         };
         meters.sent.increment(sent);
         meters.failed.increment(telemetry.records - sent);
-        if self.trouble.note(outcome.is_ok(), Instant::now()) {
+        if self.complaint.note(outcome.is_ok(), Instant::now()) {
             self.say(&outcome);
         }
-        outcome
+        outcome.map_err(|refusal| self.told(refusal))
+    }
+
+    /// What the sender hears: which exporter, and of a refusal for good the backend's own words, but never where the backend
+    /// is.
+    fn told(&self, refusal: Refusal) -> Refusal {
+        let id = &self.id;
+        match refusal {
+            Refusal::Unavailable { retry_after, .. } => {
+                let reason = format!("exporter `{id}` cannot hand it on now");
+                Refusal::Unavailable { retry_after, reason }
+            }
+            Refusal::Rejected { cause, reason } => {
+                Refusal::Rejected { cause, reason: format!("exporter `{id}`: {reason}") }
+            }
+        }
     }
 
     fn say(&self, outcome: &Result<Taken, Refusal>) {
@@ -304,26 +294,6 @@ mod tests {
         memory.forget(0b01);
         assert_eq!((memory.recall(&telemetry(1), now), memory.recall(&telemetry(2), now)), (0, 0b10));
         assert_eq!(memory.count.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn trouble_is_said_once_a_minute_and_its_end_once() {
-        let trouble = Trouble::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let said = [
-            (true, 0),
-            (false, 1),
-            (false, 2),
-            (true, 3),
-            (true, 4),
-            (false, 5),
-            (true, 6),
-            (false, 61),
-            (true, 62),
-        ]
-        .map(|(is_good, seconds)| trouble.note(is_good, at(seconds)));
-        assert_eq!(said, [false, true, false, true, false, false, false, true, true]);
     }
 
     #[test]

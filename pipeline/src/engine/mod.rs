@@ -3,6 +3,7 @@
 //! Start order: delivery and fold, then the writer, then whoever submits. Stop order: the reverse. There are two threads (writer
 //! and fold, both of which block on disks) and one task for each finding exporter; all else happens in the receivers' tasks.
 
+mod complaint;
 mod deliveries;
 mod fold;
 mod forward;
@@ -11,6 +12,7 @@ mod plan;
 mod reload;
 mod repeats;
 mod replay;
+mod stage;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,7 @@ use crate::checkpoint::{Checkpoints, Position, Recovery};
 use crate::clock::Clock;
 use crate::entry::{Event, Offset};
 use crate::journal::Journal;
-use crate::ledger::Ledger;
+use crate::ledger::{Damage, Ledger};
 use crate::refusal::Refusal;
 use crate::storage::Store;
 
@@ -62,6 +64,7 @@ pub struct Engine {
     /// Component id → hash of the epoch journalled last.
     epochs: tokio::sync::Mutex<BTreeMap<String, String>>,
     status: Arc<Status>,
+    damage: Option<Damage>,
     checkpoints: Checkpoints,
     /// The fold gives up what it tries again and again.
     stopping: CancellationToken,
@@ -84,6 +87,7 @@ impl Engine {
         let Opened { journal, ledger, checkpoints, dead_letters, lock, position, skips, epochs } =
             Opened::new(store, &*clock, &analyzers)?;
         let status = Arc::new(Status::default());
+        let damage = ledger.damage();
         let stopping = CancellationToken::new();
         let (visible, head) = watch::channel(ledger.head().sequence);
         let deliveries = Deliveries::new(Origin {
@@ -137,6 +141,7 @@ impl Engine {
             shared,
             epochs: tokio::sync::Mutex::new(epochs),
             status,
+            damage,
             checkpoints,
             stopping,
             writer_ended,
@@ -159,7 +164,10 @@ impl Engine {
                     .set(Trouble::Dead, format!("the {name} thread ended, see the log; restart homeostat"));
             }
         }
-        self.status.health()
+        let mut health = self.status.health();
+        // Said, but no reason to stay away: what comes is judged and chained as ever.
+        health.reasons.extend(self.damage.as_ref().and_then(Damage::say));
+        health
     }
 
     /// Journals a tick at the clock's time; returns when the fold has passed it, and with it everything submitted before. For

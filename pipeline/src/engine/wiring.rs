@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::forward::{Memory, Outlet};
 use super::plan::Pipeline;
+use super::stage::Stage;
 use crate::batch::{Batch, Signal};
 use crate::contract::{Processor, TelemetryExporter};
 use crate::refusal::Refusal;
@@ -16,7 +17,7 @@ const BITS: usize = 64;
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) signals: Vec<Signal>,
-    pub(super) processors: Vec<Arc<dyn Processor>>,
+    pub(super) processors: Vec<Arc<Stage>>,
     pub(super) outlets: Vec<Arc<Outlet>>,
     pub(super) judges: bool,
 }
@@ -100,12 +101,17 @@ impl Outlets {
     }
 }
 
-fn routes(pipelines: &[Pipeline], outlets: &BTreeMap<String, Arc<Outlet>>) -> Routes {
+fn routes<'a>(pipelines: &'a [Pipeline], outlets: &BTreeMap<String, Arc<Outlet>>) -> Routes {
+    let mut stages: BTreeMap<&str, Arc<Stage>> = BTreeMap::new();
+    let mut stage = |id: &'a str, processor: &Arc<dyn Processor>| {
+        let new = || Arc::new(Stage::new(id, processor.clone()));
+        stages.entry(id).or_insert_with(new).clone()
+    };
     let mut routes: BTreeMap<String, Vec<Route>> = BTreeMap::new();
     for pipeline in pipelines {
         let route = Route {
             signals: pipeline.signals.clone(),
-            processors: pipeline.processors.iter().map(|(_, processor)| processor.clone()).collect(),
+            processors: pipeline.processors.iter().map(|(id, processor)| stage(id, processor)).collect(),
             outlets: pipeline
                 .telemetry_exporters
                 .iter()

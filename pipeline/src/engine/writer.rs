@@ -221,7 +221,7 @@ impl Writer {
         let room = self.journal.lock().room().map_err(|full| full.reason);
         if let Err(reason) = &room {
             self.fail(reason);
-            answer(done, &Err(Refusal::busy(reason)));
+            answer(done, &Err(Refusal::busy("the journal has no room now")));
             // Ticks are let through a full journal: they lead to the checkpoint that lets it be trimmed.
             let works = self.append(group.only_ticks()).unwrap_or_default();
             return works.into_iter().all(|work| self.fold.send(work).is_ok());
@@ -246,7 +246,7 @@ impl Writer {
             Err(error) => {
                 let reason = format!("the journal cannot be written: {error}");
                 self.fail(&reason);
-                answer(done, &Err(Refusal::busy(reason)));
+                answer(done, &Err(Refusal::busy("the journal cannot be written now")));
                 true
             }
         }

@@ -7,6 +7,7 @@
 //! missed. Deliberately absent: signatures. Who can write the folder can write another chain; publish the head elsewhere
 //! (NATS and Postgres have it with every entry) to hold against that.
 
+mod damage;
 mod format;
 mod head;
 mod reader;
@@ -27,6 +28,7 @@ use crate::entry::Offset;
 use crate::finding::Finding;
 use crate::log::{Gap, Limits, Log, Opened, Options, PAYLOAD_BYTES_MAX};
 
+pub use damage::Damage;
 pub use format::{body, entry_hash};
 pub use reader::{LedgerEntries, LedgerReader};
 pub use verify::{Verification, verify};
@@ -111,6 +113,8 @@ pub struct Ledger {
     /// None without disk.
     head_file: Option<HeadFile>,
     chain: Arc<str>,
+    /// What is known to be damaged; none without disk, where old entries go on purpose.
+    damage: Option<Damage>,
     /// Segments that begin before this sequence have nothing left to prune.
     pruned_before: u64,
 }
@@ -140,17 +144,21 @@ impl Ledger {
                 }
             }
         }
-        let mut ledger =
-            Ledger { log, head, head_file: Some(head_file), chain: Arc::from(CHAIN), pruned_before: 0 };
+        let (chain, damage) = (Arc::from(CHAIN), Some(Damage::default()));
+        let mut ledger = Ledger { log, head, head_file: Some(head_file), chain, damage, pruned_before: 0 };
         let mut opened = opened;
         opened.gaps.extend(recorded.and_then(|recorded| ledger.expect(recorded).transpose()).transpose()?);
+        for gap in &opened.gaps {
+            ledger.note_damage(*gap);
+        }
         Ok((ledger, opened))
     }
 
     /// A ledger without disk: it keeps the last 4,096 entries or 16 MiB.
     pub fn memory() -> Ledger {
         let log = Log::memory(1, Limits::default());
-        Ledger { log, head: Head::default(), head_file: None, chain: Arc::from(CHAIN), pruned_before: 0 }
+        let chain = Arc::from(CHAIN);
+        Ledger { log, head: Head::default(), head_file: None, chain, damage: None, pruned_before: 0 }
     }
 
     /// Says that the ledger is known to have reached `head`. When it has not, its end was lost: the chain goes on from `head`,
@@ -169,6 +177,7 @@ impl Ledger {
             to = gap.to,
             "the ledger's last entries are lost; the chain goes on after them"
         );
+        self.note_damage(gap);
         self.log.skip_to(gap.to)?;
         self.head = head;
         Ok(Some(gap))
@@ -237,7 +246,18 @@ impl Ledger {
 
     /// A reader of what was appended; it implements [`Replay`].
     pub fn reader(&self) -> LedgerReader {
-        LedgerReader::new(self.log.reader())
+        LedgerReader::new(self.log.reader(), self.damage.clone())
+    }
+
+    /// What is known to be damaged; none without disk.
+    pub fn damage(&self) -> Option<Damage> {
+        self.damage.clone()
+    }
+
+    fn note_damage(&self, gap: Gap) {
+        if let Some(damage) = &self.damage {
+            damage.note(gap.from, gap.to);
+        }
     }
 
     /// Removes the bodies of behaviors logged before `before` in segments whose entries all lie at or before `passed`

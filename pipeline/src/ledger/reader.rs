@@ -6,20 +6,26 @@ use std::path::Path;
 use metrics::counter;
 
 use super::format::Record;
-use super::{LedgerEntry, LedgerItem, Replay};
+use super::{Damage, LedgerEntry, LedgerItem, Replay};
 use crate::log::{Frame, Frames, Item, Reader};
 
 /// Reads concurrently with appends; cheap to clone. Blocking.
 #[derive(Clone, Debug)]
-pub struct LedgerReader(Reader);
+pub struct LedgerReader {
+    log: Reader,
+    damage: Option<Damage>,
+}
 
 /// The entries from a sequence on. `None` means "none yet": it may be asked again after more were appended.
 #[derive(Debug)]
-pub struct LedgerEntries(Frames);
+pub struct LedgerEntries {
+    frames: Frames,
+    damage: Option<Damage>,
+}
 
 impl LedgerReader {
-    pub(super) fn new(reader: Reader) -> LedgerReader {
-        LedgerReader(reader)
+    pub(super) fn new(log: Reader, damage: Option<Damage>) -> LedgerReader {
+        LedgerReader { log, damage }
     }
 
     /// Reads the ledger in `dir` as it is, without writing: for commands.
@@ -38,26 +44,26 @@ impl LedgerReader {
         if reader.first() == reader.next() && super::head::recorded(dir)?.is_none() {
             return Err(no_ledger());
         }
-        Ok(LedgerReader(reader))
+        Ok(LedgerReader { log: reader, damage: None })
     }
 
     /// The first sequence that is kept.
     pub fn first(&self) -> u64 {
-        self.0.first()
+        self.log.first()
     }
 
     /// The sequence of the last entry; 0 when there is none.
     pub fn last(&self) -> u64 {
-        self.0.next() - 1
+        self.log.next() - 1
     }
 
     /// Entries from `sequence` on; 0 is the same as 1.
     pub fn read_from(&self, sequence: u64) -> LedgerEntries {
-        LedgerEntries(self.0.read_from(sequence.max(1)))
+        LedgerEntries { frames: self.log.read_from(sequence.max(1)), damage: self.damage.clone() }
     }
 
     pub(super) fn frames(&self) -> Frames {
-        self.0.read_from(1)
+        self.log.read_from(1)
     }
 }
 
@@ -80,10 +86,14 @@ impl Iterator for LedgerEntries {
     type Item = io::Result<LedgerItem>;
 
     fn next(&mut self) -> Option<io::Result<LedgerItem>> {
-        Some(self.0.next()?.map(|found| match found {
+        let found = self.frames.next()?.map(|found| match found {
             Item::Frame(frame) => item(&frame),
             Item::Gap(gap) => LedgerItem::Gap { from: gap.from, to: gap.to },
-        }))
+        });
+        if let (Ok(LedgerItem::Gap { from, to }), Some(damage)) = (&found, &self.damage) {
+            damage.note(*from, *to);
+        }
+        Some(found)
     }
 }
 

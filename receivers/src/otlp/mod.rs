@@ -87,6 +87,12 @@ impl Settings for Otlp {
         problems
     }
 
+    fn request_bytes_max(&self) -> Option<u64> {
+        let (grpc, http) = self.listeners();
+        let grpc = grpc.map(|grpc| u64::from(grpc.message_mib()) * MIB as u64);
+        grpc.max(http.map(|http| http.body_bytes()))
+    }
+
     fn authenticators(&self) -> Vec<(Side, &Auth)> {
         self.listener_auth().into_iter().map(|auth| (Side::Guard, auth)).collect()
     }
@@ -105,10 +111,14 @@ impl Settings for Otlp {
 }
 
 impl Grpc {
+    fn message_mib(&self) -> u32 {
+        if self.max_recv_msg_size_mib == 0 { GRPC_MESSAGE_MIB } else { self.max_recv_msg_size_mib }
+    }
+
     async fn open(self, context: &Context) -> anyhow::Result<Listener> {
         let is_open = self.insecure || self.is_protected();
+        let message_bytes_max = self.message_mib() as usize * MIB;
         let endpoint = self.endpoint.map_or_else(|| "127.0.0.1:4317".to_owned(), |endpoint| endpoint.value);
-        let mib = if self.max_recv_msg_size_mib == 0 { GRPC_MESSAGE_MIB } else { self.max_recv_msg_size_mib };
         let keepalive = self.keepalive.server_parameters;
         let limits = Limits {
             is_http2_only: true,
@@ -132,17 +142,20 @@ impl Grpc {
             connections_max: CONNECTIONS_MAX,
             drain: DRAIN,
             limits,
-            message_bytes_max: mib as usize * MIB,
+            message_bytes_max,
         })
     }
 }
 
 impl Http {
+    fn body_bytes(&self) -> u64 {
+        if self.max_request_body_size == 0 { HTTP_BODY_BYTES } else { self.max_request_body_size }
+    }
+
     async fn open(self, context: &Context) -> anyhow::Result<Listener> {
         let is_open = self.insecure || self.is_protected();
+        let bytes = self.body_bytes();
         let endpoint = self.endpoint.map_or_else(|| "127.0.0.1:4318".to_owned(), |endpoint| endpoint.value);
-        let bytes =
-            if self.max_request_body_size == 0 { HTTP_BODY_BYTES } else { self.max_request_body_size };
         let limits = Limits {
             is_http2_only: false,
             streams_max: STREAMS_MAX,

@@ -1,7 +1,6 @@
 //! The pure part of the fold: entries in, findings out. Live, in recovery and in a replay it is the same, so that the same
 //! journal gives the same ledger.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,6 +8,7 @@ use crate::checkpoint::KeyedState;
 use crate::clock::Timestamp;
 use crate::contract::Analyzer;
 use crate::engine::repeats::Repeats;
+use crate::engine::stage::said;
 use crate::entry::{Entry, Event, Offset};
 use crate::finding::{Finding, Notice};
 
@@ -127,11 +127,6 @@ impl Core {
                 analyzer.apply(&entry, found);
             }
         }));
-        applied.map_err(|panic| panic_text(&*panic))
+        applied.map_err(|panic| said(&*panic).unwrap_or("an analyzer panicked").to_owned())
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an analyzer panicked").to_owned()
 }

@@ -77,6 +77,8 @@ pub(super) struct Fold {
     checkpoint_at: Option<Timestamp>,
     pruned_at: Option<Timestamp>,
     not_before: Option<Instant>,
+    /// What failed last and was said; empty once it went well again.
+    said: String,
 }
 
 struct Meters {
@@ -85,6 +87,7 @@ struct Meters {
     repeats: metrics::Counter,
     findings: metrics::Counter,
     panics: metrics::Counter,
+    failures: metrics::Counter,
     checkpoints: metrics::Counter,
     checkpoint: metrics::Histogram,
     offset: metrics::Gauge,
@@ -127,6 +130,7 @@ impl Fold {
             repeats: metrics::counter!("homeostat_fold_repeated_requests_total"),
             findings: metrics::counter!("homeostat_ledger_findings_total"),
             panics: metrics::counter!("homeostat_fold_panics_total"),
+            failures: metrics::counter!("homeostat_fold_failures_total"),
             checkpoints: metrics::counter!("homeostat_fold_checkpoints_total"),
             checkpoint: metrics::histogram!("homeostat_fold_checkpoint_seconds"),
             offset: metrics::gauge!("homeostat_fold_offset"),
@@ -154,6 +158,16 @@ impl Fold {
             checkpoint_at: None,
             pruned_at: None,
             not_before: None,
+            said: String::new(),
+        }
+    }
+
+    /// A failure that will be tried again: counted each time, said when it is another one than before.
+    fn complain(&mut self, text: String) {
+        self.meters.failures.increment(1);
+        if self.said != text {
+            tracing::error!("{text}");
+            self.said = text;
         }
     }
 
@@ -257,12 +271,13 @@ impl Fold {
                 continue;
             }
             let reason = format!("the ledger cannot be written, nothing is judged until it can: {error:#}");
-            tracing::error!("{reason}");
+            self.complain(reason.clone());
             self.status.set(Trouble::Ledger, reason);
             self.wait()?;
         }
         if self.status.clear(Trouble::Ledger) {
             tracing::info!("the ledger takes findings again");
+            self.said.clear();
         }
         self.meters.findings.increment(findings.len() as u64);
         self.publish();
@@ -313,6 +328,9 @@ impl Fold {
         }
         self.core.checkpoint(&mut transaction.state(ENGINE)?)?;
         transaction.commit(position)?;
+        if !std::mem::take(&mut self.said).is_empty() {
+            tracing::info!("the fold goes on, and its checkpoint is written");
+        }
         self.position = Some(position);
         self.checkpoint_at = Some(self.core.now);
         self.not_before = Some(Instant::now() + began.elapsed() * CHECKPOINT_SHARE);

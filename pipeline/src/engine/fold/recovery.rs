@@ -75,7 +75,7 @@ impl Fold {
         match halt {
             Halt::Panicked(offset, reason) => self.blame(offset, reason),
             Halt::Failed(error) => {
-                tracing::error!("the fold begins anew from its checkpoint: {error:#}");
+                self.complain(format!("the fold begins anew from its checkpoint: {error:#}"));
                 self.wait()
             }
             Halt::Stopping => Err(Halt::Stopping),
@@ -220,7 +220,7 @@ impl Fold {
             match synced {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::error!("the skip of entry {} cannot be written: {error}", offset.0);
+                    self.complain(format!("the skip of entry {} cannot be written: {error}", offset.0));
                     self.wait()?;
                 }
             }

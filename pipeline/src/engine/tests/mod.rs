@@ -56,7 +56,7 @@ fn alert(fingerprint: &str) -> Alert {
     }
 }
 
-/// Finds a row for each word that begins with `REQ-`.
+/// Finds a row for each word that begins with `REQ-`; panics at `BREAK`.
 struct Tag;
 
 impl Processor for Tag {
@@ -64,6 +64,7 @@ impl Processor for Tag {
         let mut rows = Rows::new();
         if let Batch::Telemetry(telemetry) = &batch {
             let text = std::str::from_utf8(&telemetry.body).map_err(|_| Refusal::malformed("not text"))?;
+            assert!(text != "BREAK", "a secret of the text");
             for word in text.split_whitespace().filter(|word| word.starts_with("REQ-")) {
                 let req = rows.intern(word);
                 rows.push(row(req));

@@ -38,6 +38,22 @@ fn later_beats_never_and_never_beats_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_panics_harms_one_request_only() {
+    let world = World::new();
+    let engine = world.start();
+    let inlet = engine.inlet("in");
+    for _ in 0..2 {
+        let refusal = inlet.submit(Batch::Telemetry(telemetry("BREAK")), deadline()).await.unwrap_err();
+        assert_eq!(refusal, Refusal::busy("processor `tag` cannot process it"));
+    }
+    submit(&engine, "REQ-A").await.unwrap();
+    world.tick(&engine).await;
+    assert!(engine.health().ready);
+    kill(engine).await;
+    assert_eq!(world.ledger(), ["count: REQ-A=1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ok_means_durable_and_forwarded() {
     let mut world = World::new();
     let backend = Backend::closed();
@@ -65,7 +81,8 @@ async fn a_journal_that_is_full_refuses_even_what_the_backend_took_and_the_repea
     world.storage.free_bytes_min = u64::MAX;
     let engine = world.start();
     for _ in 0..3 {
-        assert!(submit(&engine, "REQ-A").await.unwrap_err().is_retryable());
+        let told = submit(&engine, "REQ-A").await.unwrap_err();
+        assert_eq!(told, Refusal::busy("the journal has no room now"), "without the folder's name");
     }
     assert_eq!(backend.calls(), 1);
     assert!(!engine.health().ready);
@@ -83,7 +100,12 @@ async fn a_repeat_is_folded_once_and_forwarded_only_to_those_that_had_not_taken_
     let (one, other) = (Backend::new([]), Backend::new([Err(busy())]));
     world.backends.extend([one.clone(), other.clone()]);
     let engine = world.start();
-    assert!(submit(&engine, "REQ-A").await.unwrap_err().is_retryable());
+    let told = submit(&engine, "REQ-A").await.unwrap_err();
+    assert_eq!(
+        told,
+        Refusal::busy("exporter `traces/1` cannot hand it on now"),
+        "without the backend's words"
+    );
     submit(&engine, "REQ-A").await.unwrap();
     assert_eq!((one.calls(), other.calls()), (1, 2));
     submit(&engine, "REQ-A REQ-B").await.unwrap();
@@ -97,7 +119,8 @@ async fn what_a_backend_refuses_for_good_is_the_senders_answer_and_is_judged_all
     let mut world = World::new();
     world.backends.push(Backend::new([Err(never()), Ok(Taken { rejected: 1, message: "one".to_owned() })]));
     let engine = world.start();
-    assert_eq!(submit(&engine, "REQ-A").await.unwrap_err(), never());
+    let told = Refusal::rejected(Cause::Backend, "exporter `traces/0`: never");
+    assert_eq!(submit(&engine, "REQ-A").await.unwrap_err(), told);
     let receipt = submit(&engine, "REQ-B").await.unwrap();
     assert_eq!(receipt.taken, Taken { rejected: 1, message: "one".to_owned() });
     world.tick(&engine).await;

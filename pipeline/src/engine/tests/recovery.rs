@@ -206,6 +206,21 @@ async fn a_damaged_entry_is_a_gap_that_is_said_and_never_a_refusal_to_start() {
     assert_eq!(world.replayed().lost, 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_ledger_is_said_and_is_no_reason_to_stay_away() {
+    let world = World::new();
+    let engine = world.start();
+    work(&world, &engine, ["REQ-A", "REQ-B", "REQ-C"]).await;
+    stop(engine).await;
+    damage(&world.path().join("ledger"), b"REQ-B=1");
+    let engine = world.start();
+    ready(&world, &engine).await;
+    let health = engine.health();
+    assert!(health.ready && health.live, "{health:?}");
+    assert!(health.reasons.concat().contains("the ledger is damaged: entry 2 cannot be read"), "{health:?}");
+    stop(engine).await;
+}
+
 /// Flips a bit of the first place in the folder's files that holds `text`.
 fn damage(folder: &Path, text: &[u8]) {
     for file in std::fs::read_dir(folder).unwrap() {

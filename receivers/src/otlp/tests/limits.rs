@@ -61,6 +61,17 @@ async fn over_the_memory_budget_senders_come_back_later() {
 }
 
 #[tokio::test]
+async fn the_largest_legal_body_is_taken_though_it_is_more_than_a_peers_quarter() {
+    let budget = Budget::new(6 << 20);
+    let server = run(open(&budget).await, Fake::default());
+    let body =
+        (1..).map(|count| spans(count * 5_000)).take_while(|body| body.len() <= 2 << 20).last().unwrap();
+    assert!(body.len() > 6 << 18, "{} bytes are no more than the quarter", body.len());
+    assert_eq!(server.post("/v1/traces", &[PROTOBUF], body).await.status.as_u16(), 200);
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once() {
     let mut receiver = open(&Budget::new(1 << 30)).await;
     receiver.listeners[1].connections_max = 1;
