@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use homeostat_pipeline::settings::parse_period;
 
-use crate::{components, demo, ledger, output, run, validate};
+use crate::{components, demo, ledger, output, print_config, run, schema, validate};
 
 /// All is well.
 pub const GOOD: u8 = 0;
@@ -34,12 +34,16 @@ enum Command {
     Run(Run),
     /// Says everything that is wrong with a configuration; opens no socket
     Validate(Validate),
+    /// Prints the merged configuration with references replaced and secrets redacted
+    PrintConfig(PrintConfig),
     /// Lists the components that a configuration may name
     Components {
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Prints JSON Schemas for editors and consumers; without a name, lists them
+    Schema(Schema),
     /// Reads the ledger of a data directory
     #[command(subcommand)]
     Ledger(Ledger),
@@ -74,6 +78,33 @@ pub struct Validate {
     #[command(flatten)]
     pub configuration: Configuration,
     /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `homeostat print-config`.
+#[derive(Args)]
+pub struct PrintConfig {
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// Prints what is left out too, as it holds
+    #[arg(long)]
+    pub defaults: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Language::Yaml)]
+    pub format: Language,
+}
+
+/// `homeostat schema`.
+#[derive(Args)]
+pub struct Schema {
+    /// `config`, `event NAME` or `finding KIND`, as the list has them
+    #[arg(value_name = "NAME", num_args = 0..=2)]
+    pub name: Vec<String>,
+    /// Writes every schema below this folder, one file each
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    pub directory: Option<PathBuf>,
+    /// How to print the list
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -132,6 +163,15 @@ pub enum Format {
     Json,
 }
 
+/// What a configuration is printed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// As it is written.
+    Yaml,
+    /// For programs.
+    Json,
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -146,7 +186,9 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(arguments) => run::command(&arguments),
         Command::Validate(arguments) => validate::command(&arguments),
+        Command::PrintConfig(arguments) => print_config::command(&arguments),
         Command::Components { format } => components::command(format),
+        Command::Schema(arguments) => schema::command(&arguments),
         Command::Ledger(command) => ledger::command(&command),
         Command::Demo(arguments) => demo::command(&arguments),
     };

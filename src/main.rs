@@ -10,8 +10,10 @@ mod extensions;
 mod ledger;
 mod logs;
 mod output;
+mod print_config;
 mod process;
 mod run;
+mod schema;
 mod validate;
 
 use std::process::ExitCode;

@@ -1,16 +1,22 @@
 //! YAML in, a specification out: substitution, merging, errors with file, line, column and nearest name; and the shipped
 //! configurations. It knows no component: what a block means is for the component's own settings to say.
 
+mod schema;
 mod set;
 mod shipped;
+mod shown;
 mod spec;
 mod substitute;
+mod write;
 mod yaml;
 
+pub use schema::{BASE, Kind, schema};
 pub use set::set;
 pub use shipped::{DEMO, DEMO_MODEL, GATEWAY, MODEL, QUICKSTART, SIDECAR};
+pub use shown::{Show, shown};
 pub use spec::{Block, Journal, Logs, Metrics, Named, Pipeline, Service, Spec, Storage, Telemetry};
 pub use substitute::{Lookup, substitute};
+pub use write::{write, write_json};
 pub use yaml::parse;
 
 use homeostat_pipeline::settings::{Field, Node, Position, Problem, Value};

@@ -8,11 +8,14 @@ use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::settings::{
     At, Field, Node, Period, Position, Problem, Value, did_you_mean, read as read_node,
 };
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// The merged tree that the rest was read from, references replaced: it holds secrets.
+    pub tree: Node,
     /// `receivers:`.
     pub receivers: Vec<Named>,
     /// `processors:`, analyzers among them.
@@ -93,7 +96,7 @@ pub struct Service {
 }
 
 /// `service.storage`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
     /// The folder; relative to where the process starts.
@@ -126,12 +129,13 @@ fn default_behaviors() -> Period {
 }
 
 /// `service.storage.journal`.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Journal {
     /// How long entries are kept once they are in a checkpoint.
     pub max_age: Period,
     /// How much disk they may take; full is busy.
+    #[schemars(range(min = 1))]
     pub max_mib: u64,
 }
 
@@ -142,7 +146,7 @@ impl Default for Journal {
 }
 
 /// `service.telemetry`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// The admin listener: `/metrics`, `/healthz`, `/readyz`.
@@ -152,7 +156,7 @@ pub struct Telemetry {
 }
 
 /// `service.telemetry.metrics`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
     /// host:port.
@@ -169,7 +173,7 @@ impl Default for Metrics {
 }
 
 /// `service.telemetry.logs`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logs {
     /// `debug`, `info`, `warn` or `error`; a filter as in `RUST_LOG` too.
@@ -195,18 +199,25 @@ pub struct Pipeline {
     pub exporters: Vec<At<String>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PipelineBlock {
-    receivers: Vec<At<String>>,
+pub(crate) struct PipelineBlock {
+    /// Ids of receivers.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
+    pub receivers: Vec<At<String>>,
+    /// Ids of processors and analyzers, in the order in which they work.
     #[serde(default)]
-    processors: Vec<At<String>>,
+    #[schemars(extend("uniqueItems" = true))]
+    pub processors: Vec<At<String>>,
+    /// Ids of exporters; each gets everything.
     #[serde(default)]
-    exporters: Vec<At<String>>,
+    #[schemars(required, length(min = 1), extend("uniqueItems" = true))]
+    pub exporters: Vec<At<String>>,
 }
 
 const SECTIONS: [&str; 5] = ["receivers", "processors", "exporters", "extensions", "service"];
-const SERVICE: [&str; 6] = ["storage", "memory_mib", "telemetry", "extensions", "pipelines", "shutdown"];
+pub(crate) const SERVICE: [&str; 6] =
+    ["storage", "memory_mib", "telemetry", "extensions", "pipelines", "shutdown"];
 
 /// Reads the merged tree: what could be read of it, and all that is wrong with it.
 pub fn read(tree: &Node) -> (Spec, Vec<Problem>) {
@@ -223,7 +234,7 @@ pub fn read(tree: &Node) -> (Spec, Vec<Problem>) {
         &nothing
     });
     let service = service(node, &mut problems);
-    let spec = Spec { receivers, processors, exporters, extensions, service };
+    let spec = Spec { tree: tree.clone(), receivers, processors, exporters, extensions, service };
     references(&spec, &mut problems);
     (spec, problems)
 }

@@ -195,7 +195,7 @@ fn size(node: &Node) -> usize {
 }
 
 /// A plain scalar by the core schema (YAML 1.2.2, section 10.3.2).
-fn plain(text: &str) -> Value {
+pub(crate) fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),

@@ -1,13 +1,14 @@
 //! What flows between components: telemetry as its bytes, alerts, and evidence.
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::Alert;
 use crate::evidence::Rows;
 
 /// The three signals of OTLP that homeostat takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Signal {
     /// `ExportTraceServiceRequest`; its records are spans.

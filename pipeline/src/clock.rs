@@ -1,11 +1,13 @@
 //! Time is an argument. This is the only file that reads the wall clock; everything else takes a [`Timestamp`], or a
 //! [`Clock`] where it stands at the edge.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant: nanoseconds since 1970-01-01T00:00:00Z, from the year 1677 to 2262. In JSON and for people it is RFC 3339
@@ -98,6 +100,16 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         let text = String::deserialize(deserializer)?;
         Timestamp::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "RFC 3339, in UTC", "type": "string", "format": "date-time" })
     }
 }
 

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::refusal::{Cause, Refusal};
 use crate::secret::Secret;
@@ -54,7 +55,7 @@ pub struct Extensions {
 }
 
 /// `auth:` of a receiver's protocol or an exporter, in the Collector's form.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     /// An extension's id.

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
@@ -128,14 +130,37 @@ pub struct Registration {
     pub about: &'static str,
     /// From YAML to settings. An empty block is an empty mapping.
     pub read: fn(&Node) -> Result<Box<dyn Settings>, Problem>,
+    /// What its block may say.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+    /// What a block says, as JSON: with every default, and without its secrets.
+    pub show: fn(&Node) -> Result<String, Problem>,
 }
 
 impl Registration {
     /// Registers the settings struct `S` under `kind`.
-    pub fn new<S: Settings + DeserializeOwned + 'static>(
+    pub fn new<S: Settings + DeserializeOwned + Serialize + JsonSchema + 'static>(
         kind: &'static str,
         about: &'static str,
     ) -> Registration {
-        Registration { kind, about, read: |node| Ok(Box::new(read::<S>(node)?)) }
+        Registration::reading::<S>(kind, about, |node| Ok(Box::new(read::<S>(node)?)))
     }
+
+    /// The same, where there is more to reading than the struct says: `block` is what is written in YAML.
+    pub fn reading<S: DeserializeOwned + Serialize + JsonSchema>(
+        kind: &'static str,
+        about: &'static str,
+        block: fn(&Node) -> Result<Box<dyn Settings>, Problem>,
+    ) -> Registration {
+        let schema = |generator: &mut SchemaGenerator| generator.subschema_for::<S>();
+        Registration { kind, about, read: block, schema, show: show::<S> }
+    }
+}
+
+/// What `node` says as an `S`, with every default, as JSON. Secrets are redacted by their type.
+///
+/// # Errors
+/// As [`read`].
+pub fn show<S: DeserializeOwned + Serialize>(node: &Node) -> Result<String, Problem> {
+    serde_json::to_string(&read::<S>(node)?)
+        .map_err(|error| Problem::error(&node.at, format!("this cannot be shown: {error}")))
 }

@@ -1,8 +1,13 @@
 //! A string that is never printed.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// What stands where a secret would, as in the Collector.
+pub const REDACTED: &str = "[REDACTED]";
 
 /// A password, a token, or a URL that may hold one. `Debug` and `Display` redact it; only [`Secret::reveal`] gives it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -21,14 +26,34 @@ impl Secret {
     }
 }
 
+/// As whatever is printed has it: a configuration that is shown keeps its secrets.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(REDACTED)
+    }
+}
+
+impl JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A secret, or an address that may hold one: never printed. Write `${env:NAME}` or `${file:path}` rather than the text itself.",
+            "type": "string",
+        })
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
+        f.write_str(REDACTED)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
+        f.write_str(REDACTED)
     }
 }

@@ -17,10 +17,11 @@ use homeostat_pipeline::contract::Processor;
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::settings::{At, Files, Period, Problem};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The settings of `memory_limiter`; see the module for the YAML.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryLimiter {
     /// Bytes in flight of the whole process, in MiB.

@@ -17,11 +17,12 @@ use homeostat_pipeline::extension::{Authenticator, Credentials, Guard, is_same};
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Files, Problem};
 use homeostat_pipeline::watch::{EVERY, Watched, watch};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 /// Its settings.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 pub struct Basic {
@@ -32,7 +33,7 @@ pub struct Basic {
 }
 
 /// Who may send.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Htpasswd {
     /// Read again when it changes.
@@ -42,10 +43,12 @@ pub struct Htpasswd {
 }
 
 /// Who is sending.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientAuth {
+    /// Has no colon in it.
     username: At<String>,
+    /// Sent as it is.
     password: At<Secret>,
 }
 

@@ -15,11 +15,12 @@ use homeostat_pipeline::extension::{Authenticator, Credentials, Guard, is_same};
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Files, Problem};
 use homeostat_pipeline::watch::{EVERY, Watched, watch};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 /// Its settings.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bearer {
     /// Before the token, with a space; `Bearer` where it is left out.

@@ -7,13 +7,14 @@
 use axum::Router;
 use axum::routing::get;
 use homeostat_pipeline::settings::{At, Problem};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Ask};
 
 /// Its settings.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     /// host:port; 127.0.0.1:13133 where it is left out.

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use homeostat_config::Spec;
 use homeostat_pipeline::extension::{Authenticator, Credentials, Extensions, Guard};
+use homeostat_pipeline::registry::show;
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{Files, Node, Problem, did_you_mean, read};
+use schemars::{Schema, SchemaGenerator};
 use tokio_util::sync::CancellationToken;
 
 /// One extension's settings.
@@ -35,6 +37,10 @@ pub struct Kind {
     /// One line for `homeostat components`.
     pub about: &'static str,
     read: fn(&Node) -> Result<Extension, Problem>,
+    /// What its block may say.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+    /// What a block says, as JSON: with every default, and without its secrets.
+    pub show: fn(&Node) -> Result<String, Problem>,
 }
 
 /// Every type.
@@ -44,16 +50,22 @@ pub fn list() -> [Kind; 3] {
             kind: "basicauth",
             about: "checks and sends user names and passwords (htpasswd, client_auth)",
             read: |node| read(node).map(Extension::Basic),
+            schema: |generator| generator.subschema_for::<basic::Basic>(),
+            show: show::<basic::Basic>,
         },
         Kind {
             kind: "bearertokenauth",
             about: "checks and sends a token, from the configuration or a file that may change",
             read: |node| read(node).map(Extension::Bearer),
+            schema: |generator| generator.subschema_for::<bearer::Bearer>(),
+            show: show::<bearer::Bearer>,
         },
         Kind {
             kind: "health_check",
             about: "answers probes with 200 while homeostat is ready (13133)",
             read: |node| read(node).map(Extension::HealthCheck),
+            schema: |generator| generator.subschema_for::<health_check::HealthCheck>(),
+            show: show::<health_check::HealthCheck>,
         },
     ]
 }

@@ -28,12 +28,13 @@ use homeostat_pipeline::ledger::LedgerEntry;
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::settings::{At, Files, Problem};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use lines::Lines;
 
 /// The settings of `file`; see the module for the YAML.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Where to; `stdout` and `-` are standard output.
@@ -44,7 +45,7 @@ pub struct File {
 }
 
 /// As in the Collector's file exporter.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rotation {
     /// A file of this many MiB is full.

@@ -39,7 +39,8 @@ use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Files, Period, Problem};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use endpoint::{Endpoint, Target};
 pub use graph::{Answer, Graph};
@@ -50,7 +51,7 @@ pub use vocabulary::Namespaces;
 pub const WALK: &str = include_str!("walk.rq");
 
 /// The settings of `kg`; see the module for the YAML.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kg {
     /// A SPARQL server, whose updates go to `{endpoint}/update`; none for the embedded graph.

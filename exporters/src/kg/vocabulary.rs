@@ -4,7 +4,8 @@
 use homeostat_pipeline::clock::Timestamp;
 use oxigraph::model::vocab::xsd;
 use oxigraph::model::{Literal, NamedNode};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub(super) const PROV: &str = "http://www.w3.org/ns/prov#";
 pub(super) const SOSA: &str = "http://www.w3.org/ns/sosa/";
@@ -13,7 +14,7 @@ pub(super) const DCTERMS: &str = "http://purl.org/dc/terms/";
 pub(super) const QUDT: &str = "http://qudt.org/schema/qudt/";
 
 /// What `sea:` and `homeo:` stand for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Namespaces {
     /// Of flows and their terms.

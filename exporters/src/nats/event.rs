@@ -5,6 +5,7 @@ use bytes::Bytes;
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::finding::{Behavior, Deviation, Finding, ModelChanged, NAMESPACE, Notice};
 use homeostat_pipeline::ledger::LedgerEntry;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ const EVENT_VERSION: &str = "1";
 const TOKEN_CHARS_MAX: usize = 64;
 
 /// Whether subjects end in a tail that consumers filter by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SubjectLayout {
     /// `{prefix}.event.{name}.v1.{severity}.{context}.{req}`.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use async_nats::{ConnectOptions, ServerAddr};
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Files, Period, Position, Problem};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::event::{Naming, SubjectLayout};
 
 /// The settings of `nats`; see the module for the YAML.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nats {
     /// The servers of one cluster; credentials in a URL are taken from it and never shown.
@@ -36,7 +37,7 @@ pub struct Nats {
 }
 
 /// The stream to create where none covers the subjects.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamSettings {
     /// Its name.
@@ -54,7 +55,7 @@ pub struct StreamSettings {
 }
 
 /// Credentials: `user` and `password`, or `token`, or `nkey` (the seed), or `creds_file`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// With `password`.

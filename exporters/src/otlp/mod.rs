@@ -52,26 +52,26 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// `otlp` and `otlphttp` in the list of exporters.
 pub fn registrations() -> [Registration; 2] {
     [
-        Registration {
-            kind: "otlp",
-            about: "forwards telemetry as it came to an OTLP backend, over gRPC unless `protocol` says otherwise",
-            read: |node| {
+        Registration::reading::<Otlp>(
+            "otlp",
+            "forwards telemetry as it came to an OTLP backend, over gRPC unless `protocol` says otherwise",
+            |node| {
                 settings::check_keys(node)?;
                 let settings = read::<Otlp>(node)?;
                 let protocol = settings.protocol.unwrap_or(Protocol::Grpc);
                 Ok(Box::new(Kind { settings, protocol }))
             },
-        },
-        Registration {
-            kind: "otlphttp",
-            about: "forwards telemetry as it came to an OTLP backend over HTTP",
-            read: |node| {
+        ),
+        Registration::reading::<Otlp>(
+            "otlphttp",
+            "forwards telemetry as it came to an OTLP backend over HTTP",
+            |node| {
                 settings::check_keys(node)?;
                 let settings = read::<Otlp>(node)?;
                 let protocol = settings.protocol.unwrap_or(Protocol::Http);
                 Ok(Box::new(Kind { settings, protocol }))
             },
-        },
+        ),
     ]
 }
 

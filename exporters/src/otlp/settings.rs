@@ -8,7 +8,8 @@ use homeostat_pipeline::extension::Auth;
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Node, Period, Position, Problem, Value};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::tls::Tls;
 
@@ -73,7 +74,7 @@ pub fn check_keys(node: &Node) -> Result<(), Problem> {
 }
 
 /// Forwards telemetry to an OTLP backend.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Otlp {
     /// `http://host:port`, or `host:port` together with `tls: { insecure: true }`. Never printed as it is.
@@ -117,7 +118,7 @@ pub struct Otlp {
 }
 
 /// What is spoken to the backend; the words of the SDKs' `OTEL_EXPORTER_OTLP_PROTOCOL`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Protocol {
     /// OTLP/gRPC.
     #[serde(rename = "grpc")]
@@ -128,7 +129,7 @@ pub enum Protocol {
 }
 
 /// How requests are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// As they came.
@@ -139,7 +140,7 @@ pub enum Compression {
 }
 
 /// The Collector's `encoding`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// Protobuf.
@@ -147,7 +148,7 @@ pub enum Encoding {
 }
 
 /// The Collector's queue in front of an exporter, which would change what OK means.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendingQueue {
     /// Must be false.
@@ -155,7 +156,7 @@ pub struct SendingQueue {
 }
 
 /// When a refused request is sent again. A backend that names a time (RetryInfo, Retry-After) is obeyed instead.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryOnFailure {
     /// False: the sender is asked to repeat at once.

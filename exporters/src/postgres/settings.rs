@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Period, Problem};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 /// The settings of `postgres`; see the module for the YAML.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Postgres {
     /// `postgres://user:password@host:5432/database`, or `key=value` pairs as libpq has them.

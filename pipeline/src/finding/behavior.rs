@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
 /// What one spec node did in one window.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Behavior {
     /// UUIDv5 of (spec node, window start, window end); the same for every version.
     pub uid: String,
@@ -25,9 +26,11 @@ pub struct Behavior {
     pub window_end: Timestamp,
     /// Observations in it.
     #[serde(with = "super::id::text")]
+    #[schemars(with = "super::id::Digits")]
     pub count: u64,
     /// Those that failed.
     #[serde(with = "super::id::text")]
+    #[schemars(with = "super::id::Digits")]
     pub errors: u64,
     /// Measure → value: `p50_latency_ms`, `p95_latency_ms`, `p99_latency_ms`, `error_rate`, `rate_per_second` …; only what is known.
     pub measures: BTreeMap<String, MeasureValue>,
@@ -40,7 +43,7 @@ pub struct Behavior {
 }
 
 /// A number with its unit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MeasureValue {
     /// Finite.
     pub value: f64,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
 /// How bad; ordered from least to worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Recorded only.
@@ -33,7 +34,7 @@ impl Severity {
 }
 
 /// What kind of departure it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviationType {
     /// Latency.
@@ -59,7 +60,7 @@ impl DeviationType {
 }
 
 /// Where a deviation is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// A rule is violated.
@@ -96,7 +97,7 @@ impl Status {
 }
 
 /// Which step of its life a finding records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Transition {
     /// It opened, or relapsed before it was verified.
@@ -134,7 +135,7 @@ impl Transition {
 }
 
 /// Which threshold a value is beyond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// `thresholds.*.target`.
@@ -150,7 +151,7 @@ pub enum Level {
 }
 
 /// A deviation as it is after one transition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Deviation {
     /// `DEV-YYYYMMDD-NNN`, for people.
     pub deviation_id: String,
@@ -236,7 +237,7 @@ pub struct Deviation {
 pub type Actions = Vec<String>;
 
 /// The rule that fired.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviationRule {
     /// Unique within its requirement.
     pub id: String,
@@ -251,7 +252,7 @@ pub struct DeviationRule {
 }
 
 /// A place in a requirement document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequirementSource {
     /// The file.
     pub doc: String,
@@ -262,7 +263,7 @@ pub struct RequirementSource {
 }
 
 /// The window that was judged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviationWindow {
     /// `tumbling`.
     pub kind: String,
@@ -272,11 +273,12 @@ pub struct DeviationWindow {
     pub end: Timestamp,
     /// Observations in it.
     #[serde(with = "super::id::text")]
+    #[schemars(with = "super::id::Digits")]
     pub samples: u64,
 }
 
 /// How evidence and requirement came together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviationCorrelation {
     /// `matched`, `partial` or `failed`.
     pub status: String,
@@ -289,7 +291,7 @@ pub struct DeviationCorrelation {
 }
 
 /// What the verdict rests on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviationEvidence {
     /// IRI of the graph that holds it.
     pub kg_graph: String,
@@ -300,18 +302,20 @@ pub struct DeviationEvidence {
 }
 
 /// Observations of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// All.
     #[serde(with = "super::id::text")]
+    #[schemars(with = "super::id::Digits")]
     pub total: u64,
     /// Those that failed.
     #[serde(with = "super::id::text")]
+    #[schemars(with = "super::id::Digits")]
     pub errors: u64,
 }
 
 /// Where it happened.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DeviationContext {
     /// When all evidence of the window names one.
     pub service: Option<String>,
@@ -324,14 +328,14 @@ pub struct DeviationContext {
 }
 
 /// Who reported it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviationSource {
     /// The component id of the receiver.
     pub receiver: String,
 }
 
 /// How it was put right.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Resolution {
     /// In a person's words.
     pub root_cause: Option<String>,

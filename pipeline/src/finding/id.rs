@@ -1,7 +1,9 @@
 //! Identities as pure functions of what they identify.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -47,6 +49,23 @@ pub fn hex(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// An unsigned 64-bit integer as [`text`] writes it, for JSON Schema.
+pub struct Digits;
+
+impl JsonSchema for Digits {
+    fn schema_name() -> Cow<'static, str> {
+        "Digits".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "an unsigned 64-bit integer as text, for numbers of JSON are doubles",
+            "type": "string",
+            "pattern": "^[0-9]{1,20}$",
+        })
+    }
 }
 
 /// 64-bit integers as strings, as RFC 8785 wants them.

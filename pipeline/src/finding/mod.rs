@@ -8,6 +8,7 @@ mod deviation;
 mod id;
 mod model;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -22,7 +23,7 @@ pub use id::{NAMESPACE, behavior_uid, deviation_uid, fingerprint, hex, text};
 pub use model::{ModelChanged, Requirement, Threshold};
 
 /// One conclusion of an analyzer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "finding", rename_all = "snake_case")]
 pub enum Finding {
     /// The behaviors of all windows that one entry closed or corrected.
@@ -39,7 +40,7 @@ pub enum Finding {
 }
 
 /// Something about homeostat itself: an entry skipped, subjects past the limit, a gap in the journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// `entry_skipped`, `subjects_overflow`, `journal_gap`.
     pub kind: String,

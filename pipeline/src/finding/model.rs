@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::deviation::RequirementSource;
 use crate::clock::Timestamp;
 
 /// `homeostasis_model_changed`: which model holds from here on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelChanged {
     /// SHA-256 of the model's text, hex.
     pub model_hash: String,
@@ -23,7 +24,7 @@ pub struct ModelChanged {
 }
 
 /// One requirement of the model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Requirement {
     /// The canonical key.
     pub req_id: String,
@@ -40,7 +41,7 @@ pub struct Requirement {
 }
 
 /// The thresholds of one measure, in `unit`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Threshold {
     /// `ms`, `ratio` …
     pub unit: String,

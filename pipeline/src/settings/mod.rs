@@ -5,6 +5,7 @@
 //! the nearest known name.
 
 mod read;
+pub mod schema;
 mod time;
 
 use std::collections::BTreeMap;

@@ -1,8 +1,12 @@
 //! Lengths of time as people write them: the Collector's `5m`, `1h30m`, `250ms`, and the seed's `1 hour`, `5 minutes`.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// A length of time in a configuration or model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -29,6 +33,58 @@ impl<'de> Deserialize<'de> for Period {
         deserializer.deserialize_any(Read)
     }
 }
+
+/// As it would be written: `1h30m`, `250ms`, `0s`.
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_nanos();
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (unit, nanos) in WRITTEN {
+            if rest >= nanos {
+                write!(f, "{}{unit}", rest / nanos)?;
+                rest %= nanos;
+            }
+        }
+        Ok(())
+    }
+}
+
+const WRITTEN: [(&str, u128); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Period {
+    fn schema_name() -> Cow<'static, str> {
+        "Period".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A length of time: `250ms`, `30s`, `5m`, `1h30m`, `1 hour`; 0 needs no unit.",
+            "anyOf": [{ "type": "string", "pattern": PATTERN }, { "const": 0 }],
+        })
+    }
+}
+
+/// What [`parse_period`] takes; that it is not too long a time only the function knows.
+const PATTERN: &str = "^\\s*(0|([0-9]+\\.?[0-9]*|\\.[0-9]+)\\s*\
+    (ns|us|µs|μs|ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hr|hours?|d|days?|w|weeks?)\
+    (\\s*([0-9]+\\.?[0-9]*|\\.[0-9]+)\\s*\
+    (ns|us|µs|μs|ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hr|hours?|d|days?|w|weeks?))*)\\s*$";
 
 /// Reads one or more quantities with units, added up: `1h30m`, `1 hour`, `1.5s`. Units: ns us µs ms s m h d w and their words.
 ///
@@ -102,6 +158,22 @@ mod tests {
         }
         for text in ["", "5", "m", "5 fortnights", "-5s", "1h30", "..s"] {
             assert!(parse_period(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_the_same() {
+        for (nanos, shown) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (250_000_000, "250ms"),
+            (5_400_000_000_000, "1h30m"),
+            (2_592_000_000_000_000, "30d"),
+            (1_500_000_001, "1s500ms1ns"),
+        ] {
+            let period = Period(Duration::from_nanos(nanos));
+            assert_eq!(period.to_string(), shown);
+            assert_eq!(parse_period(shown), Ok(period.0));
         }
     }
 

@@ -22,13 +22,14 @@ use homeostat_pipeline::entry::Epoch;
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::settings::{At, Files, Problem};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use fold::{Fold, FoldSettings};
 use model::Model;
 
 /// The settings of one instance.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Homeostasis {
     /// The model's file.

@@ -40,7 +40,8 @@ use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::settings::{At, Files, Problem};
 use metrics::{Counter, counter};
 use regex::Regex;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use keys::{Grammar, literal_of};
 use level::Cut;
@@ -52,26 +53,34 @@ use vocabulary::{Expected, Sea, Vocabulary};
 const LITERAL_BYTES_MIN: usize = 3;
 
 /// The settings of `tag`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tag {
+    /// Which texts are requirement keys, and where they stand.
     keys: KeySettings,
+    /// Further names of the `sea.*` attributes.
     aliases: BTreeMap<Sea, Vec<String>>,
+    /// What records of a signal should carry; without it a correlation is partial or failed.
     expect: BTreeMap<Signal, Expected>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct KeySettings {
+    /// Narrows the grammar of keys.
     profile: Option<At<Profile>>,
+    /// A regular expression instead of the grammar.
     pattern: Option<At<String>>,
+    /// Attributes that hold keys, beside `req` and `requirement`.
     attributes: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Profile {
+    /// `REQ`, words, a number of three or more digits.
     Default,
+    /// One of four types, and one domain word.
     Aisdlc,
 }
 

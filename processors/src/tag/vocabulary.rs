@@ -4,12 +4,13 @@
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::evidence::Correlation;
 use homeostat_pipeline::interest::Interest;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::keys::Grammar;
 
 /// The `sea.*` attributes that become columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 pub enum Sea {
     /// A declared flow.
     #[serde(rename = "sea.flow")]
@@ -76,7 +77,7 @@ pub struct Target {
 }
 
 /// The attributes that a signal's records are expected to carry.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expected {
     /// Without one of these a correlation has failed.

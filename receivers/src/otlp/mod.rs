@@ -65,14 +65,14 @@ const AGE_GRACE: Duration = Duration::from_secs(10);
 
 /// `otlp` in the list of receivers.
 pub fn registration() -> Registration {
-    Registration {
-        kind: "otlp",
-        about: "receives OTLP traces, metrics and logs over gRPC (4317) and HTTP (4318)",
-        read: |node| {
+    Registration::reading::<Otlp>(
+        "otlp",
+        "receives OTLP traces, metrics and logs over gRPC (4317) and HTTP (4318)",
+        |node| {
             settings::check_keys(node)?;
             Ok(Box::new(read::<Otlp>(node)?))
         },
-    }
+    )
 }
 
 #[async_trait]

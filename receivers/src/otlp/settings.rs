@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use homeostat_pipeline::extension::Auth;
 use homeostat_pipeline::settings::{At, Node, Period, Problem, Value};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::tls::Tls;
 
@@ -47,7 +48,7 @@ pub fn check_keys(node: &Node) -> Result<(), Problem> {
 }
 
 /// Receives OTLP over gRPC and HTTP.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Otlp {
     /// Which of the two to speak; both where it is left out.
@@ -55,7 +56,7 @@ pub struct Otlp {
 }
 
 /// The two listeners. An empty block is one with its defaults.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protocols {
     /// OTLP/gRPC.
@@ -82,7 +83,7 @@ impl Otlp {
 }
 
 /// The gRPC listener.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grpc {
     /// `host:port`; 127.0.0.1:4317 where it is left out.
@@ -104,7 +105,7 @@ pub struct Grpc {
 }
 
 /// As gRPC's servers call it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keepalive {
     /// The server's side of it.
@@ -112,7 +113,7 @@ pub struct Keepalive {
 }
 
 /// When connections are probed and closed.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerParameters {
     /// A connection without a request is closed after this; 60 s where it is left out.
@@ -128,7 +129,7 @@ pub struct ServerParameters {
 }
 
 /// The HTTP listener.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// `host:port`; 127.0.0.1:4318 where it is left out.
@@ -174,7 +175,7 @@ impl Default for Http {
 }
 
 /// What carries the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// TCP over IPv4 or IPv6.

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use homeostat_pipeline::settings::{At, Files, Period, Problem};
 use homeostat_pipeline::watch::{self, Watched, watch};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::settings::period_or;
 
 /// `tls:` of a protocol, in the Collector's form.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// The server's certificate and what leads to its root, in PEM.
@@ -41,7 +42,7 @@ pub struct Tls {
 }
 
 /// A version of TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Version {
     /// RFC 5246.
     #[default]
