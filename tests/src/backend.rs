@@ -1,9 +1,11 @@
-//! An OTLP backend that keeps every frame as it came, over gRPC and HTTP on one port, and can be told to refuse.
+//! An OTLP backend that keeps every frame as it came, over gRPC and HTTP on one port, and can be told to refuse, to be slow and
+//! to stall.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -13,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// One request as it arrived.
@@ -38,6 +41,45 @@ pub struct Backend {
 struct State {
     received: Mutex<Vec<Received>>,
     is_refusing: AtomicBool,
+    pace: watch::Sender<Pace>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// How fast requests are answered. One that is given up before its turn is not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// At once.
+    #[default]
+    Free,
+    /// One after the other, each after this time.
+    Each(Duration),
+    /// Not at all.
+    Stalled,
+}
+
+impl State {
+    /// Waits until it is the turn of one request.
+    async fn turn(&self) {
+        let mut pace = self.pace.subscribe();
+        loop {
+            let now = *pace.borrow_and_update();
+            let turn = async {
+                match now {
+                    Pace::Free => (),
+                    Pace::Each(time) => {
+                        let _turn = self.turn.lock().await;
+                        tokio::time::sleep(time).await;
+                    }
+                    Pace::Stalled => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = turn => return,
+                // The sender is in the same state and cannot be gone.
+                _ = pace.changed() => (),
+            }
+        }
+    }
 }
 
 type Body = WithTrailers<Full<Bytes>, std::future::Ready<Option<Result<HeaderMap, Infallible>>>>;
@@ -69,6 +111,16 @@ impl Backend {
         self.state.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// All that came since the last call, in order.
+    pub fn take(&self) -> Vec<Received> {
+        std::mem::take(&mut *self.state.received.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Answers at this pace from now on, those that wait already too.
+    pub fn pace(&self, pace: Pace) {
+        self.state.pace.send_replace(pace);
+    }
+
     /// While true, everything is answered with 503 / UNAVAILABLE and not kept.
     pub fn refuse(&self, is_refusing: bool) {
         self.state.is_refusing.store(is_refusing, Ordering::Release);
@@ -91,6 +143,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
     let encoding = header(if is_grpc { "grpc-encoding" } else { "content-encoding" });
     let Ok(body) = request.into_body().collect().await else { return Ok(plain(400)) };
+    state.turn().await;
     let is_refusing = state.is_refusing.load(Ordering::Acquire);
     if !is_refusing {
         let body = body.to_bytes();

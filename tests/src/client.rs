@@ -1,6 +1,6 @@
 //! HTTP as tests speak it: OTLP over HTTP and gRPC with bytes that the test chose, and the admin pages.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -8,6 +8,7 @@ use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 /// How long one request may take; only ends what would never end.
@@ -18,11 +19,14 @@ pub const TRACES: (&str, &str) =
     ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "/v1/traces");
 /// See [`TRACES`].
 pub const LOGS: (&str, &str) = ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", "/v1/logs");
+/// See [`TRACES`].
+pub const METRICS: (&str, &str) =
+    ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", "/v1/metrics");
 
 /// A client that keeps its connections.
 pub struct Sender {
-    http: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
-    grpc: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
+    http: Client<HttpConnector, Full<Bytes>>,
+    grpc: Client<HttpConnector, Full<Bytes>>,
 }
 
 /// What was answered, as far as tests ask.
@@ -47,16 +51,23 @@ impl Answer {
 
 impl Default for Sender {
     fn default() -> Sender {
-        let client = || {
-            let mut builder = Client::builder(TokioExecutor::new());
-            builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
-            builder
-        };
-        Sender { http: client().build_http(), grpc: client().http2_only(true).build_http() }
+        Sender::at(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 
 impl Sender {
+    /// A client at one of loopback's addresses: another address is another peer.
+    pub fn at(address: IpAddr) -> Sender {
+        let client = |is_http2| {
+            let mut connector = HttpConnector::new();
+            connector.set_local_address(Some(address));
+            let mut builder = Client::builder(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
+            builder.http2_only(is_http2).build(connector)
+        };
+        Sender { http: client(false), grpc: client(true) }
+    }
+
     /// One OTLP/HTTP request; `encoding` is `identity`, `gzip` or `zstd` and says what `body` already is.
     ///
     /// # Errors

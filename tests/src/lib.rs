@@ -2,8 +2,10 @@
 
 pub mod backend;
 pub mod client;
+pub mod collector;
 pub mod findings;
 pub mod homeostat;
+pub mod judged;
 pub mod load;
 pub mod logged;
 pub mod messages;
@@ -13,4 +15,5 @@ pub mod process;
 pub mod scenario;
 pub mod sparql;
 pub mod telemetry;
+pub mod whole;
 pub mod world;

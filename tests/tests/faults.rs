@@ -1,14 +1,13 @@
 //! What every release must survive: kill -9 at random and at named points, and every sink down. After each, everything that was
 //! acknowledged is judged, once, in every sink, and the trail replays to the same bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homeostat_pipeline::finding::Finding;
-use homeostat_pipeline::ledger::{LedgerItem, LedgerReader};
 use homeostat_tests::homeostat::{Homeostat, command};
+use homeostat_tests::judged::records_judged;
 use homeostat_tests::load::Load;
 use homeostat_tests::postgres::Postgres;
 use homeostat_tests::process::{Process, eventually};
@@ -43,27 +42,10 @@ async fn start(world: &World, address: &Address) -> Homeostat {
     homeostat
 }
 
-/// Spans in behaviors, the last version of each counted, as the ledger has them.
-fn judged(world: &World) -> u64 {
-    let reader = LedgerReader::open(&world.path().join("data/ledger")).expect("there is a ledger");
-    let mut counts: BTreeMap<String, (u32, u64)> = BTreeMap::new();
-    for item in reader.read_from(1) {
-        let LedgerItem::Entry(entry) = item.expect("the ledger can be read") else { continue };
-        let Finding::Behaviors { behaviors } = entry.finding else { continue };
-        for behavior in behaviors {
-            let count = counts.entry(behavior.uid).or_default();
-            if behavior.version >= count.0 {
-                *count = (behavior.version, behavior.count);
-            }
-        }
-    }
-    counts.values().map(|(_, count)| count).sum()
-}
-
 /// Waits until exactly `sent` spans are judged.
 async fn all_judged(world: &World, sent: u64) {
     eventually(&format!("{sent} spans are judged"), async || {
-        let judged = judged(world);
+        let judged = records_judged(&world.path().join("data"));
         assert!(judged <= sent, "{judged} spans were judged where {sent} were sent: some count twice");
         (judged == sent).then_some(())
     })
