@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::case::TAGGED_BUDGET;
+use crate::compare::Comparison;
 use crate::run::{Outcome, Reached};
 
 /// Everything that was measured.
@@ -22,6 +23,9 @@ pub struct Report {
     pub cases: Vec<Outcome>,
     /// What a fully tagged span takes more than an untagged one, by the way it came in.
     pub added_per_tagged_span: Vec<Reached>,
+    /// The rivals, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rivals: Option<Comparison>,
 }
 
 impl Report {
@@ -38,11 +42,71 @@ impl Report {
                 Some(Reached { quantity: way, budget: TAGGED_BUDGET, reached })
             })
             .collect();
-        Report { subject, seconds, pinned, sync_ms_p99, cases, added_per_tagged_span }
+        Report { subject, seconds, pinned, sync_ms_p99, cases, added_per_tagged_span, rivals: None }
+    }
+
+    /// Whether everything could be measured.
+    pub fn is_whole(&self) -> bool {
+        self.cases.iter().all(|outcome| outcome.error.is_none())
+            && self.rivals.as_ref().is_none_or(Comparison::is_whole)
     }
 
     /// For a terminal.
-    pub fn table(&self) -> String {
+    pub fn text(&self) -> String {
+        let mut text = self.title() + "\n";
+        for table in self.own_tables() {
+            let _ = write!(text, "\n{table}");
+        }
+        if let Some(rivals) = &self.rivals {
+            let _ = write!(text, "\n{}\n\n{}\n", rivals_title(rivals), rivals.table());
+            for note in rivals.notes {
+                let _ = writeln!(text, "- {note}");
+            }
+        }
+        for error in self.errors() {
+            let _ = write!(text, "\n{error}\n");
+        }
+        text
+    }
+
+    /// For a page: what `bench/README.md` has between its two marks.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("{}:\n", self.title());
+        for table in self.own_tables() {
+            let _ = write!(text, "\n```\n{table}```\n");
+        }
+        if let Some(rivals) = &self.rivals {
+            let _ = write!(text, "\n{}:\n\n```\n{}```\n\n", rivals_title(rivals), rivals.table());
+            for note in rivals.notes {
+                let _ = writeln!(text, "- {note}");
+            }
+        }
+        for error in self.errors() {
+            let _ = write!(text, "\n{error}\n");
+        }
+        text
+    }
+
+    fn title(&self) -> String {
+        format!(
+            "{}, {} s a case, {}; one fdatasync takes {:.2} ms (p99)",
+            self.subject,
+            self.seconds,
+            if self.pinned { "pinned" } else { "NOT pinned: the numbers mean little" },
+            self.sync_ms_p99
+        )
+    }
+
+    fn errors(&self) -> Vec<String> {
+        let own = self.cases.iter().filter_map(|outcome| {
+            let error = outcome.error.as_ref()?;
+            Some(format!("{}: could not be measured: {error}", outcome.case))
+        });
+        own.chain(self.rivals.iter().flat_map(Comparison::errors)).collect()
+    }
+
+    /// What was measured, and what it was held to.
+    fn own_tables(&self) -> Vec<String> {
         let mut rows = vec![
             [
                 "case",
@@ -87,33 +151,21 @@ impl Report {
                 format!("{:.2}", reached.reached / reached.budget),
             ]
         }));
-        let mut text = format!(
-            "{}, {} s a case, {}; one fdatasync takes {:.2} ms (p99)\n\n",
-            self.subject,
-            self.seconds,
-            if self.pinned { "pinned" } else { "NOT pinned: the numbers mean little" },
-            self.sync_ms_p99
-        );
-        text += &aligned(&rows);
-        if budgets.len() > 1 {
-            text += "\n";
-            text += &aligned(&budgets);
-        }
-        for outcome in &self.cases {
-            if let Some(error) = &outcome.error {
-                let _ = write!(text, "\n{}: could not be measured: {error}\n", outcome.case);
-            }
-        }
-        text
+        let tables = [aligned(&rows), aligned(&budgets)];
+        tables.into_iter().filter(|table| table.lines().count() > 1).collect()
     }
 }
 
-fn number(value: Option<f64>) -> String {
+fn rivals_title(rivals: &Comparison) -> String {
+    format!("In turn, {} times each: {}", rivals.repetitions, rivals.versions.join("; "))
+}
+
+pub(crate) fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"))
 }
 
 /// Columns of equal width; the first is text and stands left, and so does one whose cells are not numbers.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let is_text = |column: usize| {
@@ -175,7 +227,7 @@ http plain            added per tagged span, µs     0.50     0.6   0.83
 
 idle: could not be measured: it ended
 ";
-        assert_eq!(report().table(), expected);
+        assert_eq!(report().text(), expected);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Runs one case: its own homeostat, its own sink, and what both and the kernel say at the end.
+//! Runs one case: its own subject, its own sink, and what both and the kernel say at the end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,16 +16,17 @@ use crate::load::{Load, Pace, Tally};
 use crate::payload::{Payloads, Shape};
 use crate::sink::Sink;
 use crate::subject::{Setup, Subject};
+use crate::system::{System, Wiring, free_ports};
 
 /// What the fold may lag behind the acknowledgements, and is waited for: its work belongs to the spans.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Requests on the way at the stalled sink: ten times what the memory budget of 32 MiB holds of them.
 const OVERLOAD: usize = 1024;
+/// How long nothing may arrive at the sink before what is missing counts as lost: rivals try again after five seconds.
+const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// What is the same for all cases.
 pub struct Bench {
-    /// The program under test.
-    pub program: PathBuf,
     /// For its data.
     pub directory: PathBuf,
     /// `None` where nothing is pinned.
@@ -43,17 +44,21 @@ pub struct Bench {
 pub struct Outcome {
     /// The case.
     pub case: String,
+    /// What ran it.
+    pub system: &'static str,
     /// Why there is nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Inflated bytes of a span.
     pub bytes_per_span: f64,
-    /// Acknowledged spans a second.
+    /// Acknowledged spans a second; flat out, until the sink had them.
     pub spans_per_second: f64,
     /// Requests that were to be sent again.
     pub refused: u64,
     /// Requests that failed.
     pub failed: u64,
+    /// Spans that were acknowledged and did not arrive at the sink; nobody waits for them where it stalls.
+    pub lost: u64,
     /// Microseconds of processor time an acknowledged span.
     pub cpu_us_per_span: Option<f64>,
     /// Of one core, while it was measured.
@@ -81,16 +86,15 @@ pub struct Reached {
 
 impl Bench {
     /// Runs a case; an error is an outcome too.
-    pub async fn run(&self, case: &Case) -> Outcome {
-        match self.measure(case).await {
+    pub async fn run(&self, system: &System, case: &Case) -> Outcome {
+        let outcome = match self.measure(system, case).await {
             Ok(outcome) => outcome,
-            Err(error) => {
-                Outcome { case: case.name.clone(), error: Some(format!("{error:#}")), ..Outcome::default() }
-            }
-        }
+            Err(error) => Outcome { error: Some(format!("{error:#}")), ..Outcome::default() },
+        };
+        Outcome { case: case.name.clone(), system: system.kind.name(), ..outcome }
     }
 
-    async fn measure(&self, case: &Case) -> anyhow::Result<Outcome> {
+    async fn measure(&self, system: &System, case: &Case) -> anyhow::Result<Outcome> {
         let warm_up = self.lasting.div_f64(4.0).max(Duration::from_millis(500));
         let payloads = Arc::new(Payloads::new(Shape {
             compression: case.compression,
@@ -100,14 +104,18 @@ impl Bench {
             from: now(),
             over: (warm_up + self.lasting).as_nanos() as u64,
         }));
-        let sink = Sink::start().await.context("cannot start the sink")?;
-        let setup = Setup {
-            program: &self.program,
-            directory: &self.directory,
-            cores: self.cores.as_ref(),
+        let is_exact = system.kind.answers_after_the_sink();
+        let sink = Sink::start(!is_exact).await.context("cannot start the sink")?;
+        let (grpc, http) = free_ports()?;
+        let wiring = Wiring {
             sink: sink.address,
             forward: case.protocol,
+            compression: case.compression,
+            is_tagged: case.tagged_percent > 0,
+            grpc,
+            http,
         };
+        let setup = Setup { system, directory: &self.directory, cores: self.cores.as_ref(), wiring };
         let subject = Subject::start(&setup).await?;
         let load = Load {
             target: subject.address(case.protocol),
@@ -115,39 +123,51 @@ impl Bench {
             payloads: Arc::clone(&payloads),
             sequence: Arc::new(AtomicU64::new(0)),
         };
-        let pace = self.prepare(case, &load, &sink, warm_up).await?;
-        let before = (sink.requests(), sink.bytes());
-        let measured = Measured::of(subject.account, pace, &load, self.lasting).await?;
-        let taken = (sink.requests() - before.0, sink.bytes() - before.1);
-        let stopped = subject.stop().await;
-        if case.drive != Drive::Stalled {
-            check_forwarded(&measured.tally, taken)?;
-            stopped?;
+        let warm = self.warm(case, &load, &sink, warm_up).await?;
+        if !is_exact {
+            drained(&sink, warm.taken * case.batch).await;
         }
-        Ok(self.outcome(case, &payloads, &measured))
+        let before = Arrived::at(&sink);
+        let expected = (!is_exact && case.drive != Drive::Stalled).then_some(before.spans);
+        let measured =
+            Measured::of(subject.account, &warm.pace, &load, self.lasting, &sink, expected).await?;
+        if measured.tally.taken == 0 && matches!(case.drive, Drive::Flat(_) | Drive::Rate(_) | Drive::Half) {
+            let Tally { refused, failed, .. } = measured.tally;
+            bail!("nothing was acknowledged ({refused} refused, {failed} failed)");
+        }
+        let arrived = Arrived::at(&sink).since(&before);
+        let mut outcome = self.outcome(case, &payloads, &measured);
+        match case.drive {
+            // What a rival does with a queue that nobody takes is not waited for.
+            Drive::Stalled if !is_exact => drop(subject),
+            Drive::Stalled => drop(subject.stop().await),
+            Drive::Flat(_) | Drive::Rate(_) | Drive::Half | Drive::Idle => {
+                let stopped = subject.stop().await;
+                if is_exact {
+                    check_forwarded(&measured.tally, (arrived.requests, arrived.bytes))?;
+                } else {
+                    outcome.lost = (measured.tally.taken * case.batch).saturating_sub(arrived.spans);
+                }
+                stopped?;
+            }
+        }
+        Ok(outcome)
     }
 
     /// Warms up, and finds out how fast to send.
-    async fn prepare(
-        &self,
-        case: &Case,
-        load: &Load,
-        sink: &Sink,
-        warm_up: Duration,
-    ) -> anyhow::Result<Option<Pace>> {
-        Ok(match case.drive {
+    async fn warm(&self, case: &Case, load: &Load, sink: &Sink, warm_up: Duration) -> anyhow::Result<Warm> {
+        let (tally, pace) = match case.drive {
             Drive::Idle => {
                 sleep(warm_up).await;
-                None
+                (Tally::default(), None)
             }
             Drive::Flat(concurrency) => {
-                load.run(Pace::Closed(concurrency), warm_up).await?;
-                Some(Pace::Closed(concurrency))
+                let pace = Pace::Closed(concurrency);
+                (load.run(pace, warm_up).await?, Some(pace))
             }
             Drive::Rate(spans) => {
                 let pace = Pace::Open(spans / case.batch as f64);
-                load.run(pace, warm_up).await?;
-                Some(pace)
+                (load.run(pace, warm_up).await?, Some(pace))
             }
             Drive::Half => {
                 let flat_out = load.run(Pace::Closed(CONCURRENCY), self.lasting).await?;
@@ -159,21 +179,25 @@ impl Bench {
                     );
                 }
                 sleep(SETTLE).await;
-                Some(Pace::Open(flat_out.taken as f64 / self.lasting.as_secs_f64() / 2.0))
+                let rate = flat_out.taken as f64 / self.lasting.as_secs_f64() / 2.0;
+                (flat_out, Some(Pace::Open(rate)))
             }
             Drive::Stalled => {
                 sink.stall();
-                Some(Pace::Closed(OVERLOAD))
+                (Tally::default(), Some(Pace::Closed(OVERLOAD)))
             }
-        })
+        };
+        Ok(Warm { pace, taken: tally.taken })
     }
 
     fn outcome(&self, case: &Case, payloads: &Payloads, measured: &Measured) -> Outcome {
         let spans = (measured.tally.taken * payloads.batch) as f64;
-        let seconds = measured.lasted.as_secs_f64();
+        // Flat out, what was acknowledged ahead of the sink is not what it can take.
+        let seconds = match case.drive {
+            Drive::Flat(_) => measured.drained.as_secs_f64(),
+            Drive::Rate(_) | Drive::Half | Drive::Idle | Drive::Stalled => measured.lasted.as_secs_f64(),
+        };
         let mut outcome = Outcome {
-            case: case.name.clone(),
-            error: None,
             bytes_per_span: payloads.bytes_per_span,
             spans_per_second: spans / seconds,
             refused: measured.tally.refused,
@@ -183,7 +207,7 @@ impl Bench {
             resident_mib: measured.resident as f64 / f64::from(1 << 20),
             ack_ms_p50: measured.tally.latency.quantile_ms(0.5),
             ack_ms_p99: measured.tally.latency.quantile_ms(0.99),
-            budgets: Vec::new(),
+            ..Outcome::default()
         };
         outcome.budgets = case
             .budgets
@@ -220,35 +244,85 @@ fn check_forwarded(tally: &Tally, (requests, bytes): (u64, u64)) -> anyhow::Resu
     Ok(())
 }
 
+/// How it is to be driven, and what was acknowledged until it was warm.
+struct Warm {
+    pace: Option<Pace>,
+    taken: u64,
+}
+
+/// What the sink has.
+struct Arrived {
+    requests: u64,
+    bytes: u64,
+    spans: u64,
+}
+
+impl Arrived {
+    fn at(sink: &Sink) -> Arrived {
+        Arrived { requests: sink.requests(), bytes: sink.bytes(), spans: sink.spans() }
+    }
+
+    fn since(&self, before: &Arrived) -> Arrived {
+        Arrived {
+            requests: self.requests - before.requests,
+            bytes: self.bytes - before.bytes,
+            spans: self.spans - before.spans,
+        }
+    }
+}
+
+/// Waits until so many spans are at the sink, or none has come for long, and says when the last came.
+async fn drained(sink: &Sink, spans: u64) -> Instant {
+    let (mut seen, mut last) = (sink.spans(), Instant::now());
+    while seen < spans && last.elapsed() < GIVE_UP {
+        sleep(Duration::from_millis(5)).await;
+        if sink.spans() > seen {
+            (seen, last) = (sink.spans(), Instant::now());
+        }
+    }
+    last
+}
+
 struct Measured {
     tally: Tally,
+    /// Until the last answer.
     lasted: Duration,
+    /// Until the sink had it too.
+    drained: Duration,
     cpu: Duration,
     resident: u64,
 }
 
 impl Measured {
+    /// `sunk`: how many spans the sink had before, where it is waited for.
     async fn of(
         account: Account,
-        pace: Option<Pace>,
+        pace: &Option<Pace>,
         load: &Load,
         lasting: Duration,
+        sink: &Sink,
+        sunk: Option<u64>,
     ) -> anyhow::Result<Measured> {
         let peak = watch(account);
         let (begin, before) = (Instant::now(), account.cpu()?);
         let tally = match pace {
-            Some(pace) => load.run(pace, lasting).await?,
+            Some(pace) => load.run(*pace, lasting).await?,
             None => {
                 sleep(lasting).await;
                 Tally::default()
             }
         };
         let lasted = begin.elapsed();
+        let mut until = lasted;
+        if let Some(sunk) = sunk {
+            let last = drained(sink, sunk + tally.taken * load.payloads.batch).await;
+            until = lasted.max(last.duration_since(begin));
+        }
         sleep(SETTLE).await;
         let cpu = account.cpu()?.saturating_sub(before);
         peak.stop.abort();
         let resident = peak.most.load(Ordering::Relaxed).max(account.resident()?);
-        Ok(Measured { tally, lasted, cpu, resident })
+        Ok(Measured { tally, lasted, drained: until, cpu, resident })
     }
 }
 
@@ -286,6 +360,7 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::Kind;
 
     fn tally(taken: u64, failed: u64) -> Tally {
         Tally { taken, taken_bytes: taken * 100, failed, ..Tally::default() }
@@ -305,7 +380,6 @@ mod tests {
     async fn a_case_that_cannot_run_is_an_outcome_with_its_reason() {
         let directory = tempfile::tempdir().expect("a folder");
         let bench = Bench {
-            program: "/nowhere/homeostat".into(),
             directory: directory.path().into(),
             cores: None,
             payload_bytes: 100_000,
@@ -313,7 +387,8 @@ mod tests {
             sync_ms_p99: 1.0,
         };
         let case = &crate::case::cases()[0];
-        let outcome = bench.run(case).await;
+        let system = System { kind: Kind::Homeostat, program: "/nowhere/homeostat".into() };
+        let outcome = bench.run(&system, case).await;
         let error = outcome.error.expect("there is no such program");
         assert!(error.starts_with("cannot run /nowhere/homeostat"), "{error}");
     }
@@ -321,7 +396,6 @@ mod tests {
     #[test]
     fn budgets_are_set_against_what_was_measured() {
         let bench = Bench {
-            program: PathBuf::new(),
             directory: PathBuf::new(),
             cores: None,
             payload_bytes: 100_000,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
@@ -15,6 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::spans;
 
 /// A running backend.
 pub struct Sink {
@@ -28,15 +30,17 @@ pub struct Sink {
 struct State {
     requests: AtomicU64,
     bytes: AtomicU64,
+    spans: AtomicU64,
+    counts_spans: bool,
     is_stalled: AtomicBool,
 }
 
 impl Sink {
-    /// Listens on a free port.
-    pub async fn start() -> anyhow::Result<Sink> {
+    /// Listens on a free port. It inflates and looks into what it takes only when it is to count spans.
+    pub async fn start(counts_spans: bool) -> anyhow::Result<Sink> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { counts_spans, ..State::default() });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Ok(Sink { address, state, accepting })
     }
@@ -49,6 +53,11 @@ impl Sink {
     /// Bytes of their messages, without gRPC's prefixes.
     pub fn bytes(&self) -> u64 {
         self.state.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Spans in them, when it counts those.
+    pub fn spans(&self) -> u64 {
+        self.state.spans.load(Ordering::Relaxed)
     }
 
     /// From now on it reads requests and never answers.
@@ -88,11 +97,19 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let is_grpc = is_grpc(request.headers());
+    let is_gzip = ["content-encoding", "grpc-encoding"]
+        .iter()
+        .any(|name| request.headers().get(*name).is_some_and(|encoding| encoding == "gzip"));
     let mut body = request.into_body();
-    let mut length = 0;
+    let (mut length, mut message) = (0, BytesMut::new());
     while let Some(frame) = body.frame().await {
         match frame {
-            Ok(frame) => length += frame.data_ref().map_or(0, Buf::remaining) as u64,
+            Ok(frame) => {
+                length += frame.data_ref().map_or(0, Buf::remaining) as u64;
+                if let (true, Some(data)) = (state.counts_spans, frame.data_ref()) {
+                    message.extend_from_slice(data);
+                }
+            }
             Err(_) => {
                 let mut cut = Response::new(Empty::new().boxed());
                 *cut.status_mut() = StatusCode::BAD_REQUEST;
@@ -103,9 +120,22 @@ async fn answer(
     if state.is_stalled.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
+    if state.counts_spans {
+        // What cannot be read counts as nothing, and is missed at the end.
+        state.spans.fetch_add(spans_of(&message, is_grpc, is_gzip).unwrap_or(0), Ordering::Relaxed);
+    }
     state.requests.fetch_add(1, Ordering::Relaxed);
     state.bytes.fetch_add(length.saturating_sub(if is_grpc { 5 } else { 0 }), Ordering::Relaxed);
     Ok(if is_grpc { grpc_ok() } else { http_ok() })
+}
+
+/// gRPC's prefix says whether that message is compressed after all.
+fn spans_of(message: &[u8], is_grpc: bool, is_gzip: bool) -> Option<u64> {
+    if !is_grpc {
+        return spans::count(message, is_gzip);
+    }
+    let (prefix, message) = message.split_at_checked(5)?;
+    spans::count(message, is_gzip && prefix[0] == 1)
 }
 
 /// Whether a message comes by gRPC.

@@ -1,20 +1,20 @@
 //! The system under test: started on its own core with a generated configuration, and stopped.
-//!
-//! Another system is another configuration and another way to learn its addresses; both are functions of [`Setup`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::account::{Account, Cores};
 use crate::load::Protocol;
+use crate::system::{self, Kind, System, Wiring};
 
 /// How long a start may take; a cold, loaded machine is slow.
 const START: Duration = Duration::from_secs(60);
@@ -24,23 +24,26 @@ const STOP: Duration = Duration::from_secs(20);
 /// What one run needs.
 pub struct Setup<'a> {
     /// The program.
-    pub program: &'a Path,
+    pub system: &'a System,
     /// Where it keeps its data; a new folder in it is made and removed.
     pub directory: &'a Path,
     /// `None` where nothing is pinned.
     pub cores: Option<&'a Cores>,
-    /// The backend that it forwards to.
-    pub sink: SocketAddr,
-    /// How it forwards.
-    pub forward: Protocol,
+    /// What it is to do.
+    pub wiring: Wiring,
 }
 
-/// A running homeostat.
+/// A running system.
 pub struct Subject {
     child: Child,
     folder: tempfile::TempDir,
     /// What it uses.
     pub account: Account,
+    listening: Listening,
+}
+
+#[derive(Clone, Copy)]
+struct Listening {
     grpc: SocketAddr,
     http: SocketAddr,
 }
@@ -50,76 +53,40 @@ struct Ready {
     receivers: BTreeMap<String, Vec<SocketAddr>>,
 }
 
-const MODEL: &str = include_str!("../model.yml");
-
-/// Everything switched on: what the budgets of the design are for.
-fn configuration(sink: SocketAddr, forward: Protocol) -> String {
-    let protocol = match forward {
-        Protocol::Grpc => "grpc",
-        Protocol::Http => "http/protobuf",
-    };
-    format!(
-        "receivers:
-  otlp:
-    protocols:
-      grpc: {{ endpoint: 127.0.0.1:0 }}
-      http: {{ endpoint: 127.0.0.1:0 }}
-processors:
-  tag: {{}}
-  homeostasis: {{ model: model.yml }}
-exporters:
-  otlp/sink: {{ endpoint: \"http://{sink}\", protocol: {protocol} }}
-service:
-  memory_mib: 32
-  storage: {{ directory: data }}
-  telemetry: {{ metrics: {{ endpoint: 127.0.0.1:0 }} }}
-  pipelines:
-    feedback:
-      receivers: [otlp]
-      processors: [tag, homeostasis]
-      exporters: [otlp/sink]
-"
-    )
-}
-
 impl Subject {
     /// Starts it and waits until it is ready.
     pub async fn start(setup: &Setup<'_>) -> anyhow::Result<Subject> {
+        let kind = setup.system.kind;
         let folder = tempfile::Builder::new().prefix("run-").tempdir_in(setup.directory);
         let folder =
             folder.with_context(|| format!("cannot make a folder in {}", setup.directory.display()))?;
-        std::fs::write(folder.path().join("config.yaml"), configuration(setup.sink, setup.forward))?;
-        std::fs::write(folder.path().join("model.yml"), MODEL)?;
+        for (name, text) in system::files(kind, &setup.wiring) {
+            std::fs::write(folder.path().join(name), text)?;
+        }
         let output = File::create(folder.path().join("output"))?;
-        let mut command = Cores::command(setup.cores, setup.program);
+        let program = &setup.system.program;
+        let mut command = Cores::command(setup.cores, program);
         command
-            .args(["run", "--config", "config.yaml", "--ready-file", "ready.json"])
+            .args(system::arguments(kind, &setup.wiring))
             .current_dir(folder.path())
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        let child = command.spawn();
-        let mut child = child.with_context(|| format!("cannot run {}", setup.program.display()))?;
-        let ready = match ready(&mut child, folder.path()).await {
-            Ok(ready) => ready,
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error);
-            }
-        };
+        let child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
+        let expected = Listening { grpc: setup.wiring.grpc, http: setup.wiring.http };
         let account = Account::new(child.id());
-        let addresses = ready.receivers.get("otlp").map(Vec::as_slice);
-        let Some([grpc, http]) = addresses else { bail!("it says that it listens at {addresses:?}") };
-        Ok(Subject { child, account, grpc: *grpc, http: *http, folder })
+        // From here on, whatever goes wrong, it is killed when this is dropped.
+        let mut subject = Subject { child, account, listening: expected, folder };
+        subject.listening = subject.ready(kind).await?;
+        Ok(subject)
     }
 
     /// Where it takes a protocol.
     pub fn address(&self, protocol: Protocol) -> SocketAddr {
         match protocol {
-            Protocol::Grpc => self.grpc,
-            Protocol::Http => self.http,
+            Protocol::Grpc => self.listening.grpc,
+            Protocol::Http => self.listening.http,
         }
     }
 
@@ -136,6 +103,26 @@ impl Subject {
         }
         Ok(())
     }
+
+    async fn ready(&mut self, kind: Kind) -> anyhow::Result<Listening> {
+        let deadline = Instant::now() + START;
+        loop {
+            let listening = match kind {
+                Kind::Homeostat => said(self.folder.path())?,
+                Kind::Collector | Kind::Rotel => answers(self.listening).await.then_some(self.listening),
+            };
+            if let Some(listening) = listening {
+                return Ok(listening);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended before it was ready ({status}):\n{}", output(self.folder.path()));
+            }
+            if Instant::now() > deadline {
+                bail!("it was not ready within {START:?}:\n{}", output(self.folder.path()));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 impl Drop for Subject {
@@ -145,24 +132,18 @@ impl Drop for Subject {
     }
 }
 
-async fn ready(child: &mut Child, folder: &Path) -> anyhow::Result<Ready> {
-    let file: PathBuf = folder.join("ready.json");
-    let deadline = Instant::now() + START;
-    loop {
-        // It is written before it is whole, perhaps: then the next look finds more.
-        if let Ok(text) = std::fs::read_to_string(&file)
-            && let Ok(ready) = serde_json::from_str(&text)
-        {
-            return Ok(ready);
-        }
-        if let Some(status) = child.try_wait()? {
-            bail!("it ended before it was ready ({status}):\n{}", output(folder));
-        }
-        if Instant::now() > deadline {
-            bail!("it was not ready within {START:?}:\n{}", output(folder));
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
+/// What homeostat's ready file says; it is written before it is whole, perhaps: then the next look finds more.
+fn said(folder: &Path) -> anyhow::Result<Option<Listening>> {
+    let Ok(text) = std::fs::read_to_string(folder.join("ready.json")) else { return Ok(None) };
+    let Ok(ready) = serde_json::from_str::<Ready>(&text) else { return Ok(None) };
+    let addresses = ready.receivers.get("otlp").map(Vec::as_slice);
+    let Some([grpc, http]) = addresses else { bail!("it says that it listens at {addresses:?}") };
+    Ok(Some(Listening { grpc: *grpc, http: *http }))
+}
+
+/// A rival is ready when both of its ports take a connection.
+async fn answers(listening: Listening) -> bool {
+    TcpStream::connect(listening.grpc).await.is_ok() && TcpStream::connect(listening.http).await.is_ok()
 }
 
 /// The last lines that it wrote.
@@ -175,18 +156,29 @@ fn output(folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::Compression;
+
+    async fn check(kind: Kind) {
+        let directory = tempfile::tempdir().expect("a folder");
+        let system = System { kind, program: "/bin/false".into() };
+        let (grpc, http) = system::free_ports().expect("free ports");
+        let wiring = Wiring {
+            sink: ([127, 0, 0, 1], 1).into(),
+            forward: Protocol::Grpc,
+            compression: Compression::Plain,
+            is_tagged: false,
+            grpc,
+            http,
+        };
+        let setup = Setup { system: &system, directory: directory.path(), cores: None, wiring };
+        let error = Subject::start(&setup).await.err().expect("false is nothing to measure");
+        assert!(error.to_string().starts_with("it ended before it was ready (exit status: 1)"), "{error}");
+    }
 
     #[tokio::test]
     async fn a_program_that_ends_at_once_is_reported_with_its_status() {
-        let directory = tempfile::tempdir().expect("a folder");
-        let setup = Setup {
-            program: Path::new("/bin/false"),
-            directory: directory.path(),
-            cores: None,
-            sink: ([127, 0, 0, 1], 1).into(),
-            forward: Protocol::Grpc,
-        };
-        let error = Subject::start(&setup).await.err().expect("false is not homeostat");
-        assert!(error.to_string().starts_with("it ended before it was ready (exit status: 1)"), "{error}");
+        for kind in [Kind::Homeostat, Kind::Collector, Kind::Rotel] {
+            check(kind).await;
+        }
     }
 }
