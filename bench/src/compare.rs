@@ -13,7 +13,7 @@ pub const NOTES: [&str; 7] = [
     "homeostat acknowledges when the sink has taken the request and, with tagged spans, the journal is on disk. The \
      Collector and rotel acknowledge what is in their memory: their latencies leave out the sink, and a crash loses it.",
     "Flat out, spans/s counts until the sink had all that was acknowledged; where CPU % is below 95, the core had time \
-     left and the one of load and sink was the limit. CPU per span includes what runs until then and a second after.",
+     left or neighbours, and a core's spans/s is what it would take alone. CPU per span includes what runs a second longer.",
     "homeostat: journal and ledger on disk, own metrics, a memory budget of 32 MiB. Collector: memory_limiter of 512 MiB \
      (spikes 128), batch, queue and retry as they come, own metrics off. rotel: as it comes; its limit is the machine.",
     "Tagged, every span carries a requirement. homeostat finds it in any text, judges windows of 5 s and keeps evidence on \
@@ -68,6 +68,8 @@ pub struct Row {
     pub error: Option<String>,
     /// Spans that it took and passed on in a second.
     pub spans_per_second: Option<Spread>,
+    /// Spans that its whole core would take in a second, had it nothing else to do.
+    pub core_spans_per_second: Option<Spread>,
     /// Microseconds of processor time a span.
     pub cpu_us_per_span: Option<Spread>,
     /// Of its core.
@@ -134,6 +136,7 @@ impl Row {
             system: first.system,
             error: outcomes.iter().find_map(|outcome| outcome.error.clone()),
             spans_per_second: of(&|one| (one.spans_per_second > 0.0).then_some(one.spans_per_second)),
+            core_spans_per_second: of(&|one| one.core_spans_per_second),
             cpu_us_per_span: of(&|one| one.cpu_us_per_span),
             cpu_percent: of(&|one| Some(one.cpu_percent)),
             resident_mib: of(&|one| Some(one.resident_mib)),
@@ -151,7 +154,7 @@ impl Row {
         Some(self.cpu_us_per_span.or(self.resident_mib)?.percent())
     }
 
-    fn cells(&self) -> [String; 14] {
+    fn cells(&self) -> [String; 15] {
         let median = |spread: Option<Spread>| spread.map(|spread| spread.median);
         let rounded = |value: Option<f64>, digits: usize| {
             value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
@@ -160,6 +163,7 @@ impl Row {
             self.case.clone(),
             self.system.to_owned(),
             rounded(median(self.spans_per_second), 0),
+            rounded(median(self.core_spans_per_second), 0),
             number(median(self.cpu_us_per_span)),
             rounded(self.cpu_ratio, 1),
             rounded(median(self.cpu_percent), 1),
@@ -202,6 +206,7 @@ impl Comparison {
             "case",
             "system",
             "spans/s",
+            "a core's",
             "CPU µs/span",
             "×",
             "CPU %",
@@ -237,7 +242,8 @@ mod tests {
         Outcome {
             case: "http plain, untagged".into(),
             system,
-            spans_per_second: 1e6 / cpu,
+            spans_per_second: 9e5 / cpu,
+            core_spans_per_second: Some(1e6 / cpu),
             cpu_us_per_span: Some(cpu),
             cpu_percent: 99.0,
             resident_mib: resident,
@@ -266,9 +272,9 @@ mod tests {
         ];
         let comparison = Comparison::new(vec![], 2, rows);
         let expected = "\
-case                  system     spans/s  CPU µs/span     ×  CPU %  RSS MiB     ×  ack p50 ms  ack p99 ms  refused  failed  lost  spread %
-http plain, untagged  homeostat  1833333         0.55   1.0   99.0     42.0   1.0        1.00        2.00        0       0     0        18
-http plain, untagged  Collector   181818         5.50  10.0   99.0    420.0  10.0        1.00        2.00        0       0     0         0
+case                  system     spans/s  a core's  CPU µs/span     ×  CPU %  RSS MiB     ×  ack p50 ms  ack p99 ms  refused  failed  lost  spread %
+http plain, untagged  homeostat  1650000   1833333         0.55   1.0   99.0     42.0   1.0        1.00        2.00        0       0     0        18
+http plain, untagged  Collector   163636    181818         5.50  10.0   99.0    420.0  10.0        1.00        2.00        0       0     0         0
 ";
         assert_eq!(comparison.table(), expected);
         assert!(!comparison.is_whole());

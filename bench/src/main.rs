@@ -69,6 +69,9 @@ struct Arguments {
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Which build it is and of when, for the title
+    #[arg(long, value_name = "TEXT")]
+    build: Option<String>,
     /// Replaces what stands between the two marks of this page
     #[arg(long, value_name = "FILE")]
     update: Option<PathBuf>,
@@ -110,6 +113,8 @@ fn measure(arguments: &Arguments) -> anyhow::Result<bool> {
     }
     std::fs::create_dir_all(&arguments.directory)
         .with_context(|| format!("cannot make {}", arguments.directory.display()))?;
+    // What else the machine does belongs to the numbers: the first of three averages, of one minute.
+    let load_before = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let (cores, runtime) = pinned()?;
     let sync_ms_p99 = sync_ms_p99(&arguments.directory)?;
     let pinned = cores.is_some();
@@ -125,13 +130,20 @@ fn measure(arguments: &Arguments) -> anyhow::Result<bool> {
     for case in &cases {
         outcomes.push(run(&runtime, &bench, &systems[0], case));
     }
-    let mut report = Report::new(systems[0].version()?, seconds, pinned, sync_ms_p99, outcomes);
+    let subject = titled(&systems[0].version()?, arguments.build.as_deref(), &load_before);
+    let mut report = Report::new(subject, seconds, pinned, sync_ms_p99, outcomes);
     if systems.len() > 1 {
         let repetitions = arguments.repetitions.unwrap_or(if arguments.quick { 2 } else { 3 }).max(1);
         report.rivals = Some(compare(&runtime, &bench, &systems, &compared, repetitions)?);
     }
     print(arguments, &report)?;
     Ok(report.is_whole())
+}
+
+/// The version, the build, and what load the machine had before.
+fn titled(version: &str, build: Option<&str>, load: &str) -> String {
+    let build = build.map(|build| format!("{build}, ")).unwrap_or_default();
+    format!("{version} ({build}load average {} before)", load.split(' ').next().unwrap_or_default())
 }
 
 /// homeostat, and the rivals that are named.
@@ -257,6 +269,12 @@ fn sync_ms_p99(directory: &Path) -> anyhow::Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_title_says_what_was_built_and_what_else_ran() {
+        assert_eq!(titled("homeostat 1", None, "0.25 1 2 3/4 5"), "homeostat 1 (load average 0.25 before)");
+        assert_eq!(titled("homeostat 1", Some("dist"), "3 1 2"), "homeostat 1 (dist, load average 3 before)");
+    }
 
     #[test]
     fn only_what_stands_between_the_marks_is_replaced() {

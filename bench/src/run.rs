@@ -53,6 +53,9 @@ pub struct Outcome {
     pub bytes_per_span: f64,
     /// Acknowledged spans a second; flat out, until the sink had them.
     pub spans_per_second: f64,
+    /// Flat out: what a whole core would take in a second, by the processor time of a span.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub core_spans_per_second: Option<f64>,
     /// Requests that were to be sent again.
     pub refused: u64,
     /// Requests that failed.
@@ -197,12 +200,18 @@ impl Bench {
             Drive::Flat(_) => measured.drained.as_secs_f64(),
             Drive::Rate(_) | Drive::Half | Drive::Idle | Drive::Stalled => measured.lasted.as_secs_f64(),
         };
+        // What was acknowledged at a stalled sink was not dealt with.
+        let is_dealt_with = spans > 0.0 && case.drive != Drive::Stalled;
+        let cpu_us_per_span = is_dealt_with.then(|| measured.cpu.as_secs_f64() * 1e6 / spans);
         let mut outcome = Outcome {
             bytes_per_span: payloads.bytes_per_span,
             spans_per_second: spans / seconds,
             refused: measured.tally.refused,
             failed: measured.tally.failed,
-            cpu_us_per_span: (spans > 0.0).then(|| measured.cpu.as_secs_f64() * 1e6 / spans),
+            core_spans_per_second: cpu_us_per_span
+                .filter(|cpu| *cpu > 0.0 && matches!(case.drive, Drive::Flat(_)))
+                .map(|cpu| 1e6 / cpu),
+            cpu_us_per_span,
             cpu_percent: measured.cpu.as_secs_f64() * 100.0 / seconds,
             resident_mib: measured.resident as f64 / f64::from(1 << 20),
             ack_ms_p50: measured.tally.latency.quantile_ms(0.5),
