@@ -30,7 +30,7 @@ pub fn command(arguments: &cli::Schema) -> anyhow::Result<u8> {
     if let Some(directory) = &arguments.directory {
         return write(&documents, directory);
     }
-    let name = arguments.name.join(" ");
+    let name = spelt(&arguments.name.join(" "));
     let found: Vec<&Document> = documents.iter().filter(|one| is_named(&one.name, &name)).collect();
     match (found.as_slice(), arguments.format) {
         ([one], _) if one.name == name => output::line(&format!("{:#}", one.schema)),
@@ -54,6 +54,14 @@ pub fn command(arguments: &cli::Schema) -> anyhow::Result<u8> {
     Ok(GOOD)
 }
 
+/// The name as the list has it: `event sea.event.deviation_detected.v1` is `event deviation_detected`.
+fn spelt(name: &str) -> String {
+    let Some((_, rest)) = name.strip_prefix("event ").and_then(|kind| kind.split_once(".event.")) else {
+        return name.to_owned();
+    };
+    format!("event {}", rest.split('.').next().unwrap_or(rest))
+}
+
 /// Whether `name` is what was asked for: all of it, or its first words.
 fn is_named(name: &str, asked: &str) -> bool {
     name.strip_prefix(asked).is_some_and(|rest| asked.is_empty() || rest.is_empty() || rest.starts_with(' '))
@@ -72,11 +80,26 @@ fn write(documents: &[Document], directory: &Path) -> anyhow::Result<u8> {
 }
 
 fn documents() -> Vec<Document> {
-    vec![Document {
+    let mut documents = vec![Document {
         name: "config".to_owned(),
         about: "the configuration, for editors".to_owned(),
         schema: configuration(),
-    }]
+    }];
+    documents.extend(homeostat_exporters::nats::schemas().into_iter().map(|event| Document {
+        name: format!("event {}", event.name),
+        about: "a message of `nats`: a CloudEvent and its data".to_owned(),
+        schema: event.schema,
+    }));
+    documents.extend(homeostat_pipeline::ledger::schemas().into_iter().map(|(kind, mut schema)| {
+        schema["$id"] = format!("{}finding/{kind}.json", homeostat_config::BASE).into();
+        schema["title"] = kind.clone().into();
+        Document {
+            name: format!("finding {kind}"),
+            about: "the body of a ledger entry (`homeostat ledger export`, `file`, `postgres`)".to_owned(),
+            schema,
+        }
+    }));
+    documents
 }
 
 fn configuration() -> Value {
@@ -90,4 +113,25 @@ fn configuration() -> Value {
         (Block::Exporters, exporters),
         (Block::Extensions, extensions),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_found_as_people_write_them() {
+        assert_eq!(spelt("event sea.event.deviation_detected.v1"), "event deviation_detected");
+        assert_eq!(spelt("event x.y.event.coverage_gap.v1.>"), "event coverage_gap");
+        assert!(is_named("event coverage_gap", "event") && !is_named("event coverage_gap", "even"));
+    }
+
+    #[test]
+    fn every_schema_has_a_name_of_its_own() {
+        let documents = documents();
+        let ids: BTreeSet<&str> = documents.iter().filter_map(|one| one.schema["$id"].as_str()).collect();
+        assert_eq!((ids.len(), documents.len()), (16, 16));
+    }
 }

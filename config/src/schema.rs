@@ -75,7 +75,7 @@ pub(crate) struct ServiceBlock {
     /// Own metrics and logs.
     #[schemars(default)]
     telemetry: Telemetry,
-    /// Bytes in flight of the whole process, in MiB; an eighth of the machine's memory, at most 512, where it is left out.
+    /// Bytes in flight of the whole process, in MiB; a quarter of the memory, from 16 to 64, where it is left out.
     #[schemars(range(min = 1))]
     memory_mib: Option<u64>,
     /// How long a stop may take; 10 s where it is left out.

@@ -190,6 +190,67 @@ async fn validate_names_every_mistake_beside_a_secret_and_no_secret() {
     }
 }
 
+/// A configuration that is good, with a canary in every place where a secret can stand.
+const GOOD: &str = r#"
+receivers: { otlp: { protocols: { http: { endpoint: "127.0.0.1:${env:PORT}", auth: { authenticator: bearertokenauth } } } } }
+processors: { tag: {}, homeostasis: { model: model.yml } }
+exporters:
+  otlp: { endpoint: "http://127.0.0.1:1/canary-path", headers: { x-key: "canary-1", other: "a${env:CANARY_PASSWORD}$$" } }
+  nats: { servers: ["nats://me:canary-2@127.0.0.1:1"], auth: { token: "${file:token.txt}" }, source: "http://me:canary-3@here" }
+  postgres: { url: "postgres://me:canary-4@127.0.0.1:1/x" }
+  kg: { endpoint: "http://127.0.0.1:1", headers: { authorization: "Bearer canary-5" } }
+extensions:
+  bearertokenauth: { token: "${env:CANARY_TOKEN}" }
+  basicauth: { htpasswd: { inline: "me:canary-6" } }
+  basicauth/client: { client_auth: { username: me, password: canary-7 } }
+service:
+  storage: none
+  extensions: [bearertokenauth]
+  pipelines:
+    feedback: { receivers: [otlp], processors: [tag, homeostasis], exporters: [otlp, nats, postgres, kg] }
+"#;
+
+#[tokio::test]
+async fn what_is_printed_of_a_configuration_is_one_again_but_for_its_secrets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "token.txt", TOKEN);
+    write(folder.path(), "model.yml", homeostat_config::MODEL);
+    write(folder.path(), "a.yaml", GOOD);
+    let run = async |arguments: &[&str]| {
+        let mut command = command(folder.path(), arguments);
+        command.envs([("CANARY_TOKEN", TOKEN), ("CANARY_PASSWORD", PASSWORD), ("PORT", "0")]);
+        let mut process = Process::spawn("homeostat", command);
+        let code = process.exit().await.code();
+        (code, process.all_output().await)
+    };
+    for more in [&[][..], &["--defaults"], &["--format", "json"], &["--defaults", "--format", "json"]] {
+        let (code, output) = run(&[&["print-config", "--config", "a.yaml"], more].concat()).await;
+        assert_eq!(code, Some(0), "{output}");
+        assert!(!output.contains("canary") && output.contains("[REDACTED]"), "{output}");
+        assert!(output.contains("127.0.0.1:0") && !output.contains("${env"), "{output}");
+        if more.contains(&"json") {
+            continue;
+        }
+        let (_, shown) = output.split_once("receivers:").expect("it begins with them");
+        // What a secret stands for has to be written again.
+        let shown = format!("receivers:{shown}")
+            .replace("endpoint: \"[REDACTED]\"", "endpoint: http://127.0.0.1:1")
+            .replace("servers: [\"[REDACTED]\"]", "servers: [nats://127.0.0.1:1]")
+            .replace("url: \"[REDACTED]\"", "url: postgres://me@127.0.0.1:1/x")
+            .replace("inline: \"[REDACTED]\"", "inline: me:x");
+        write(folder.path(), "b.yaml", &shown);
+        let (code, said) = run(&["validate", "--config", "b.yaml"]).await;
+        assert_eq!(code, Some(0), "{said}\n{shown}");
+    }
+    write(folder.path(), "a.yaml", CANARIES);
+    let (code, output) = run(&["print-config", "--config", "a.yaml"]).await;
+    assert!(code == Some(1) && !output.contains("canary"), "{output}");
+    for name in [&["schema"][..], &["schema", "config"]] {
+        let (code, output) = run(name).await;
+        assert!(code == Some(0) && !output.contains("canary"), "{output}");
+    }
+}
+
 #[tokio::test]
 async fn beyond_loopback_both_tls_and_credentials_are_wanted() {
     let folder = tempfile::tempdir().expect("a folder");

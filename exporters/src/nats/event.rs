@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The schema version of every event: the `v1` of subjects and types.
-const EVENT_VERSION: &str = "1";
+pub(super) const EVENT_VERSION: &str = "1";
 /// The longest token of a subject.
 const TOKEN_CHARS_MAX: usize = 64;
 
@@ -69,23 +69,40 @@ struct Envelope<'a> {
     trace_id: Option<&'a str>,
 }
 
-/// The body, in the order in which people read it.
-#[derive(Serialize)]
-struct CloudEvent<'a, T> {
+/// One message: CloudEvents 1.0 in structured mode.
+// In the order in which people read it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct CloudEvent<'a, T> {
+    /// CloudEvents 1.0.
+    #[schemars(extend("const" = "1.0"))]
     specversion: &'static str,
+    /// `{uid}:{version}`; the same event comes with the same id.
     id: &'a str,
+    /// `/homeostat/{chain}` unless set.
     source: &'a str,
+    /// `{prefix}.event.{name}.v1`.
     #[serde(rename = "type")]
     kind: &'a str,
+    /// What it is about: a requirement, a spec node, the hash of a model.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
+    /// When it happened, by the evidence.
     time: Timestamp,
+    #[schemars(extend("const" = "application/json"))]
     datacontenttype: &'static str,
+    /// Where the schema of `data` has its name; `homeostat schema event NAME` prints it.
+    dataschema: String,
     /// The place in the ledger, as CloudEvents' `sequence` extension has it.
     sequence: String,
+    /// The first exemplar trace, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
     data: &'a T,
+}
+
+/// The name of the schema of an event. It is a name only: nothing is fetched from there.
+pub(super) fn schema_id(name: &str) -> String {
+    format!("https://homeostat.dev/schema/event/{name}.v{EVENT_VERSION}.json")
 }
 
 /// The events of `entry`: one for each behavior, one for anything else. The same entry always gives the same bytes.
@@ -181,6 +198,7 @@ fn event<T: Serialize>(entry: &LedgerEntry, naming: &Naming, envelope: &Envelope
         subject: envelope.subject.filter(|subject| !subject.is_empty()),
         time: envelope.time,
         datacontenttype: "application/json",
+        dataschema: format!("{}#/properties/data", schema_id(envelope.name)),
         sequence: entry.sequence.to_string(),
         traceparent: traceparent.as_deref(),
         data,

@@ -18,6 +18,7 @@
 
 mod event;
 mod link;
+mod schema;
 mod settings;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -38,6 +39,7 @@ use metrics::counter;
 
 use event::{Event, Naming, events};
 use link::{Link, Plan, spoken};
+pub use schema::{EventSchema, schemas};
 pub use settings::{Auth, Nats, StreamSettings};
 
 #[async_trait]

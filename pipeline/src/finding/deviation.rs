@@ -119,6 +119,18 @@ pub enum Transition {
 }
 
 impl Transition {
+    /// Every step.
+    pub const ALL: [Transition; 8] = [
+        Transition::Detected,
+        Transition::Updated,
+        Transition::Suppressed,
+        Transition::Acknowledged,
+        Transition::Recovering,
+        Transition::Resolved,
+        Transition::Verified,
+        Transition::Expired,
+    ];
+
     /// The event's name: `deviation_detected` …
     pub const fn event(self) -> &'static str {
         match self {

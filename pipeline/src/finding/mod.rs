@@ -19,7 +19,7 @@ pub use deviation::{
     DeviationSource, DeviationType, DeviationWindow, Level, RequirementSource, Resolution, Severity, Status,
     Transition,
 };
-pub use id::{NAMESPACE, behavior_uid, deviation_uid, fingerprint, hex, text};
+pub use id::{Digits, NAMESPACE, behavior_uid, deviation_uid, fingerprint, hex, text};
 pub use model::{ModelChanged, Requirement, Threshold};
 
 /// One conclusion of an analyzer.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::LedgerEntry;
@@ -37,13 +40,59 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-#[derive(Serialize)]
+/// The body of an entry.
+#[derive(Serialize, JsonSchema)]
 struct Body<'a> {
+    /// The offset of the journal entry that caused it.
     #[serde(with = "crate::finding::text")]
+    #[schemars(with = "crate::finding::Digits")]
     cause: u64,
+    /// When that entry was logged.
     time: Timestamp,
     #[serde(flatten)]
     finding: &'a Finding,
+}
+
+/// The schemas of the bodies, by the word in `finding`: `behaviors`, `deviation`, `model`, `notice`.
+pub fn schemas() -> Vec<(String, Value)> {
+    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let mut whole = generator.into_root_schema_for::<Body<'_>>().to_value();
+    let Some(Value::Array(ways)) = whole.as_object_mut().and_then(|root| root.remove("oneOf")) else {
+        return Vec::new();
+    };
+    let word = |way: &Value| way["properties"]["finding"]["const"].as_str().map(str::to_owned);
+    ways.iter().filter_map(|way| Some((word(way)?, needed(with_way(whole.clone(), way))))).collect()
+}
+
+/// Without the definitions that nothing in it refers to any more.
+fn needed(mut root: Value) -> Value {
+    loop {
+        let text = root.to_string();
+        let Some(definitions) = root["$defs"].as_object_mut() else { return root };
+        let before = definitions.len();
+        definitions.retain(|name, _| text.contains(&format!("\"#/$defs/{name}\"")));
+        if definitions.len() == before {
+            return root;
+        }
+    }
+}
+
+/// One way to go on, said where the rest is said.
+fn with_way(mut root: Value, way: &Value) -> Value {
+    for key in ["$ref", "description"] {
+        if let Some(value) = way.get(key) {
+            root[key] = value.clone();
+        }
+    }
+    if let (Some(properties), Some(more)) =
+        (root["properties"].as_object_mut(), way["properties"].as_object())
+    {
+        properties.extend(more.clone());
+    }
+    if let (Some(required), Some(more)) = (root["required"].as_array_mut(), way["required"].as_array()) {
+        required.extend(more.iter().cloned());
+    }
+    root
 }
 
 /// What of a body does not belong to its finding.

@@ -29,7 +29,7 @@ use crate::finding::Finding;
 use crate::log::{Gap, Limits, Log, Opened, Options, PAYLOAD_BYTES_MAX};
 
 pub use damage::Damage;
-pub use format::{body, entry_hash};
+pub use format::{body, entry_hash, schemas};
 pub use reader::{LedgerEntries, LedgerReader};
 pub use verify::{Verification, verify};
 

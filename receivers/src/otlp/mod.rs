@@ -18,6 +18,7 @@
 pub mod account;
 mod body;
 mod connection;
+mod cors;
 mod grpc;
 pub mod inflate;
 mod intake;
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use body::Pace;
 use connection::Limits;
+use cors::Cors;
 use intake::{Gate, Intake};
 use listener::{Listener, Protocol};
 use meter::Meter;
@@ -164,7 +166,10 @@ impl Http {
             age: None,
             ping: None,
         };
-        let paths = Paths([self.traces_url_path, self.metrics_url_path, self.logs_url_path]);
+        let paths = Paths {
+            signals: [self.traces_url_path, self.metrics_url_path, self.logs_url_path],
+            cors: self.cors.filter(Cors::is_on),
+        };
         Ok(Listener {
             socket: listener::bind(&endpoint, is_open).await?,
             tls: self

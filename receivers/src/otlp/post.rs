@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::body::{self, Framing};
+use super::cors::Cors;
 use super::intake::{Arrival, Intake, PATIENCE, read_encoding};
 use super::reply::Reply;
 
@@ -27,17 +28,38 @@ const DISCARD_LONGEST: Duration = Duration::from_secs(5);
 const DISCARD_STRANGER_BYTES: usize = 64 * 1024;
 const DISCARD_STRANGER: Duration = Duration::from_secs(1);
 
-/// Where each signal is posted, in the order of [`Signal::ALL`].
-pub struct Paths(pub [String; 3]);
+/// What is served.
+pub struct Paths {
+    /// Where each signal is posted, in the order of [`Signal::ALL`].
+    pub signals: [String; 3],
+    /// Which pages of browsers may post; none where it is off.
+    pub cors: Option<Cors>,
+}
 
 impl Paths {
     fn route(&self, path: &str) -> Option<Signal> {
-        Signal::ALL.into_iter().zip(&self.0).find(|(_, own)| *own == path).map(|(signal, _)| signal)
+        Signal::ALL.into_iter().zip(&self.signals).find(|(_, own)| *own == path).map(|(signal, _)| signal)
     }
 }
 
-/// Answers one request.
+/// Answers one request, and says to browsers who may read the answer. A preflight has no credentials, so it comes before them.
 pub async fn answer(
+    intake: &Intake,
+    paths: &Paths,
+    request: Request<Incoming>,
+    peer: IpAddr,
+) -> Response<Reply> {
+    let Some(cors) = &paths.cors else { return respond(intake, paths, request, peer).await };
+    if let Some(preflight) = cors.preflight(request.method(), request.headers()) {
+        return preflight;
+    }
+    let grant = cors.grant(request.headers());
+    let mut response = respond(intake, paths, request, peer).await;
+    response.headers_mut().extend(grant);
+    response
+}
+
+async fn respond(
     intake: &Intake,
     paths: &Paths,
     request: Request<Incoming>,

@@ -9,12 +9,12 @@ use homeostat_pipeline::settings::{At, Node, Period, Problem, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::cors::Cors;
 use super::tls::Tls;
 
 /// Keys of the Collector's receiver that are not supported, and what to do without them.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("include_metadata", "nothing in homeostat reads request metadata"),
-    ("cors", "homeostat answers no browsers"),
     ("compression_algorithms", "gzip, zstd and identity are always taken"),
     ("read_buffer_size", "buffers are sized by the program"),
     ("write_buffer_size", "buffers are sized by the program"),
@@ -142,6 +142,8 @@ pub struct Http {
     pub tls: Option<Tls>,
     /// Whose credentials are taken; everybody's where it is left out.
     pub auth: Option<Auth>,
+    /// Which pages of browsers may send; none where it is left out.
+    pub cors: Option<Cors>,
     /// The largest body, in bytes, on the wire and inflated; 20 MiB where it is left out or 0.
     pub max_request_body_size: u64,
     /// Where traces are posted.
@@ -164,6 +166,7 @@ impl Default for Http {
             insecure: false,
             tls: None,
             auth: None,
+            cors: None,
             max_request_body_size: 0,
             traces_url_path: "/v1/traces".to_owned(),
             metrics_url_path: "/v1/metrics".to_owned(),
@@ -225,6 +228,7 @@ impl Otlp {
         }
         if let Some(http) = &http {
             problems.extend(check_endpoint(http.endpoint.as_ref(), http.insecure || http.is_protected()));
+            problems.extend(http.cors.iter().flat_map(Cors::problems));
             let paths = [&http.traces_url_path, &http.metrics_url_path, &http.logs_url_path];
             for path in paths {
                 if !path.starts_with('/') || paths.iter().filter(|other| *other == &path).count() > 1 {

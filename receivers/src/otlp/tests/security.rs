@@ -15,6 +15,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
+use super::super::cors::Cors;
 use super::super::tls::{Acceptor, Tls};
 use super::*;
 
@@ -245,4 +246,36 @@ fn files_that_are_no_certificates_are_named_at_the_start() {
     assert!(problem(&[("client_ca_file", "bad.pem")]).is_some_and(|text| text.contains("client_ca_file")));
     std::fs::write(folder.path().join("key.pem"), Authority::new().signs().1).unwrap();
     assert!(problem(&[]).is_some_and(|text| text.contains("certificate and key")));
+}
+
+#[tokio::test]
+async fn a_browser_asks_without_credentials_and_sends_with_them() {
+    let origin = At { at: anywhere().unwrap().at, value: "https://*.shop".to_owned() };
+    let cors = Cors { allowed_origins: vec![origin], ..Cors::default() };
+    let mut receiver = open(&Budget::new(1 << 30)).await;
+    let http = Http { endpoint: anywhere(), cors: Some(cors), ..Http::default() };
+    let old = std::mem::replace(&mut receiver.listeners[1], http.open(&context()).await.unwrap());
+    receiver.listeners[1].limits = old.limits;
+    receiver.listeners[1].guard = Some(Arc::new(Password));
+    let server = run(receiver, Fake::default());
+    let preflight = async |origin: &str| {
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        let uri = format!("http://{}/v1/traces", server.http);
+        send(&client(false), "OPTIONS", uri, &headers, Vec::new()).await
+    };
+    let asked = preflight("https://web.shop").await;
+    assert_eq!(asked.status, StatusCode::NO_CONTENT);
+    assert_eq!(asked.headers["access-control-allow-origin"], "https://web.shop");
+    let stranger = preflight("https://web.shop.evil").await;
+    assert!(!stranger.headers.contains_key("access-control-allow-origin"), "{:?}", stranger.headers);
+    let from = ("origin", "https://web.shop");
+    let refused = server.post("/v1/traces", &[PROTOBUF, from], spans(1)).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.headers["access-control-allow-origin"], "https://web.shop");
+    let good = ("authorization", "Bearer good");
+    let taken = server.post("/v1/traces", &[PROTOBUF, from, good], spans(1)).await;
+    assert_eq!((taken.status, server.gate.seen().len()), (StatusCode::OK, 1));
+    assert_eq!(taken.headers["access-control-allow-origin"], "https://web.shop");
+    let plain = start(Fake::default()).await.post("/v1/traces", &[PROTOBUF, from], spans(1)).await;
+    assert!(!plain.headers.contains_key("access-control-allow-origin"), "it is off by default");
 }
