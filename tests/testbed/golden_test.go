@@ -29,7 +29,9 @@ func TestGoldenTraces(t *testing.T) {
 			for number, traces := range set {
 				expected, err := marshaler.MarshalTraces(traces)
 				must(t, err)
+				backend.lock.Lock()
 				before := len(backend.traces)
+				backend.lock.Unlock()
 				if err := sender.traces.ConsumeTraces(t.Context(), traces); err != nil {
 					t.Errorf("traces %d were refused: %v", number, err)
 					continue
@@ -69,7 +71,9 @@ func TestGoldenMetrics(t *testing.T) {
 			for number, metrics := range set {
 				expected, err := marshaler.MarshalMetrics(metrics)
 				must(t, err)
+				backend.lock.Lock()
 				before := len(backend.metrics)
+				backend.lock.Unlock()
 				if err := sender.metrics.ConsumeMetrics(t.Context(), metrics); err != nil {
 					t.Errorf("metrics %d were refused: %v", number, err)
 					continue
