@@ -122,6 +122,22 @@ impl Response {
         out
     }
 
+    /// What the first bytes of a response say: lengths that reach beyond them are cut, and what comes behind is not known.
+    pub fn decode_start(bytes: &[u8]) -> Response {
+        let mut response = Response::default();
+        each_start(bytes, |number, value| {
+            let (1, Value::Bytes(partial)) = (number, value) else { return };
+            each_start(partial, |number, value| match (number, value) {
+                (1, Value::Varint(count)) => {
+                    response.rejected = u64::try_from(count.cast_signed()).unwrap_or(0);
+                }
+                (2, Value::Bytes(text)) => response.message = String::from_utf8_lossy(text).into_owned(),
+                (_, Value::Varint(_) | Value::Bytes(_) | Value::Other) => {}
+            });
+        });
+        response
+    }
+
     /// Reads a response; nothing when it is no such message. A negative count is zero.
     pub fn decode(bytes: &[u8]) -> Option<Response> {
         let mut response = Response::default();
@@ -177,6 +193,24 @@ enum Value<'a> {
     Bytes(&'a [u8]),
     /// Fixed-width fields: none of these messages has one.
     Other,
+}
+
+/// Calls `visit` with each field up to where the bytes end or are no message; a value that ends later is cut.
+fn each_start<'a>(mut rest: &'a [u8], mut visit: impl FnMut(u64, Value<'a>)) {
+    while let Some(tag) = take_number(&mut rest) {
+        let value = match tag & 7 {
+            0 => take_number(&mut rest).map(Value::Varint),
+            1 => take(&mut rest, 8).map(|_| Value::Other),
+            2 => take_number(&mut rest).and_then(|length| {
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(rest.len());
+                take(&mut rest, length).map(Value::Bytes)
+            }),
+            5 => take(&mut rest, 4).map(|_| Value::Other),
+            _ => None,
+        };
+        let Some(value) = value else { return };
+        visit(tag >> 3, value);
+    }
 }
 
 /// Calls `visit` with each field; nothing when the bytes are no protobuf message or `visit` says so.
@@ -266,6 +300,18 @@ mod tests {
         assert_eq!(Response::decode(b""), Some(Response::default()));
     }
 
+    #[test]
+    fn the_start_of_a_response_says_what_it_says_so_far() {
+        let whole = Response { rejected: 300, message: "too old".to_owned() }.encode();
+        assert_eq!(Response::decode_start(&whole), Response { rejected: 300, message: "too old".to_owned() });
+        for (bytes, rejected, message) in
+            [(whole.len() - 3, 300, "too "), (5, 300, ""), (4, 0, ""), (0, 0, "")]
+        {
+            let expected = Response { rejected, message: message.to_owned() };
+            assert_eq!(Response::decode_start(&whole[..bytes]), expected, "{bytes}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_response_is_what_prost_reads_and_writes(rejected in 0..i64::MAX, message in ".*") {
@@ -286,7 +332,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (Status::decode(&bytes), Response::decode(&bytes));
+            let _ = (Status::decode(&bytes), Response::decode(&bytes), Response::decode_start(&bytes));
         }
     }
 }
