@@ -68,6 +68,11 @@ pub trait TelemetryExporter: Send + Sync {
     /// # Errors
     /// `Unavailable` when the backend may take it later, `Rejected` when it never will.
     async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal>;
+
+    /// Whether it answers before its backend has, from a queue of its own. Then it counts itself what was sent and what was not.
+    fn is_queued(&self) -> bool {
+        false
+    }
 }
 
 /// One entry that a sink refuses for good.

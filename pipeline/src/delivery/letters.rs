@@ -1,5 +1,5 @@
-//! Dead letters: what a sink refused for good, one JSON object a line. Never the body: it may hold what must not leave the
-//! ledger; sequence and hash find it there.
+//! Dead letters: what a sink or a backend refused for good, one JSON object a line. Never the body: it may hold what must not
+//! leave the ledger; sequence and hash find it there.
 
 use std::fs::{File, OpenOptions, create_dir_all, rename};
 use std::io::{self, Write as _};
@@ -13,12 +13,44 @@ use crate::ledger::LedgerEntry;
 
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The dead letters of one exporter: `{id}.jsonl` and, when that has grown to 4 MiB, one older file, `{id}.1.jsonl`. A slash in
-/// the id is a hyphen in the file's name.
+/// Where the dead letters of one exporter are: `{id}.jsonl` and, when that has grown to 4 MiB, one older file, `{id}.1.jsonl`. A
+/// slash in the id is a hyphen in the file's name.
+#[derive(Clone, Debug)]
+pub struct LetterFile {
+    directory: PathBuf,
+    name: String,
+}
+
+impl LetterFile {
+    /// Those of the exporter `id` in `directory`, which is created when the first one is written.
+    pub fn new(directory: PathBuf, id: &str) -> LetterFile {
+        LetterFile { directory, name: id.replace('/', "-") }
+    }
+
+    /// Appends lines, durably. Blocking.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&self, lines: &[u8]) -> io::Result<()> {
+        create_dir_all(&self.directory)?;
+        let path = self.directory.join(format!("{}.jsonl", self.name));
+        let mut file = open(&path)?;
+        let bytes = file.metadata()?.len();
+        if bytes > 0 && bytes + lines.len() as u64 > MAX_BYTES {
+            drop(file);
+            rename(&path, self.directory.join(format!("{}.1.jsonl", self.name)))?;
+            file = open(&path)?;
+        }
+        file.write_all(lines)?;
+        file.sync_data()
+    }
+}
+
+/// The dead letters of one finding exporter.
 #[derive(Clone)]
 pub(super) struct Letters {
     exporter: String,
-    directory: Option<PathBuf>,
+    file: Option<LetterFile>,
     counter: metrics::Counter,
 }
 
@@ -36,7 +68,8 @@ impl Letters {
     pub(super) fn new(exporter: String, directory: Option<PathBuf>) -> Letters {
         let label = exporter.clone();
         let counter = metrics::counter!("homeostat_delivery_dead_letters_total", "exporter" => label);
-        Letters { exporter, directory, counter }
+        let file = directory.map(|directory| LetterFile::new(directory, &exporter));
+        Letters { exporter, file, counter }
     }
 
     /// Counts and keeps the rejected ones of `entries`. A failure is logged: dead letters block nothing.
@@ -50,13 +83,14 @@ impl Letters {
                 "the sink refuses a finding for good"
             );
         }
-        let Some(directory) = &self.directory else { return };
-        if let Err(error) = self.append(directory, entries, rejects) {
+        let Some(file) = &self.file else { return };
+        let written = self.lines(entries, rejects).and_then(|lines| file.append(&lines));
+        if let Err(error) = written {
             tracing::error!(exporter = self.exporter, "the dead letters cannot be written: {error}");
         }
     }
 
-    fn append(&self, directory: &Path, entries: &[LedgerEntry], rejects: &[Reject]) -> io::Result<()> {
+    fn lines(&self, entries: &[LedgerEntry], rejects: &[Reject]) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         for reject in rejects {
             let Some(entry) = entries.iter().find(|entry| entry.sequence == reject.sequence) else {
@@ -73,17 +107,7 @@ impl Letters {
             serde_json::to_writer(&mut text, &letter)?;
             text.push(b'\n');
         }
-        create_dir_all(directory)?;
-        let name = self.exporter.replace('/', "-");
-        let path = directory.join(format!("{name}.jsonl"));
-        let mut file = open(&path)?;
-        if file.metadata()?.len() + text.len() as u64 > MAX_BYTES && file.metadata()?.len() > 0 {
-            drop(file);
-            rename(&path, directory.join(format!("{name}.1.jsonl")))?;
-            file = open(&path)?;
-        }
-        file.write_all(&text)?;
-        file.sync_data()
+        Ok(text)
     }
 }
 

@@ -19,6 +19,8 @@ use crate::contract::{FindingExporter, Reject};
 use crate::crash;
 use crate::ledger::{LedgerEntries, LedgerEntry, LedgerItem, LedgerReader};
 
+pub use letters::LetterFile;
+
 use letters::Letters;
 use retry::Edge;
 

@@ -70,8 +70,10 @@ impl Outlet {
             Ok(taken) => telemetry.records.saturating_sub(taken.rejected),
             Err(_) => 0,
         };
-        meters.sent.increment(sent);
-        meters.failed.increment(telemetry.records - sent);
+        if !self.exporter.is_queued() {
+            meters.sent.increment(sent);
+            meters.failed.increment(telemetry.records - sent);
+        }
         if self.complaint.note(outcome.is_ok(), Instant::now()) {
             self.say(&outcome);
         }

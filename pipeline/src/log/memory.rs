@@ -96,6 +96,14 @@ impl Memory {
         self.flush();
     }
 
+    pub fn trim_before(&self, index: u64) {
+        let mut kept = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+        while kept.frames.front().is_some_and(|frame| frame.index < index) {
+            let gone = kept.frames.pop_front().map_or(0, |frame| frame.bytes.len());
+            kept.bytes -= gone;
+        }
+    }
+
     pub fn first(&self) -> u64 {
         self.shared.first()
     }

@@ -208,14 +208,17 @@ impl Log {
         }
     }
 
-    /// Removes the segments whose frames all lie before `index`; never the last one.
+    /// Removes the segments whose frames all lie before `index`; never the last one. Without disk the frames before `index`.
     ///
     /// # Errors
     /// A file cannot be removed.
     pub fn trim_before(&mut self, index: u64) -> io::Result<()> {
         match &mut self.0 {
             Kind::Files(files) => files.trim_before(index),
-            Kind::Memory(_) => Ok(()),
+            Kind::Memory(memory) => {
+                memory.trim_before(index);
+                Ok(())
+            }
         }
     }
 

@@ -104,6 +104,20 @@ fn a_missing_segment_and_a_trimmed_one_are_gaps() {
 }
 
 #[test]
+fn a_log_without_disk_is_trimmed_frame_by_frame() {
+    let mut log = Log::memory(5, Limits::default());
+    for text in ["a", "b", "c"] {
+        log.append(&[text.as_bytes()]).expect("taken");
+    }
+    log.flush().expect("visible");
+    log.trim_before(7).expect("trimmed");
+    assert_eq!((log.first(), log.next(), log.bytes_on_disk()), (7, 8, 1));
+    assert_eq!(read(&log.reader(), 5), [Item::Gap(Gap { from: 5, to: 7 }), frame(7, "c")]);
+    log.trim_before(100).expect("trimmed");
+    assert_eq!((log.first(), log.next(), log.bytes_on_disk()), (8, 8, 0));
+}
+
+#[test]
 fn a_text_that_looks_like_a_frame_is_not_taken_for_one() {
     let dir = tempfile::tempdir().expect("a folder");
     let (mut log, _) = Log::open(dir.path(), options(1 << 20)).expect("opens");
