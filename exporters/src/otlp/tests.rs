@@ -1,6 +1,9 @@
 //! The whole exporter against a backend that says what the test wants.
 
+mod encoding;
 mod json;
+mod parts;
+mod queue;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,11 +18,14 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 
 use super::*;
+use bytes::Bytes;
+use homeostat_pipeline::batch::Content;
+use http::{HeaderMap, HeaderValue, header};
 
 type Answer = Response<BoxBody<Bytes, std::convert::Infallible>>;
 
@@ -159,7 +165,7 @@ fn exporter(addr: SocketAddr, protocol: Protocol, more: Vec<(&str, Value)>) -> E
     }
     fields.extend(more);
     let settings = read::<Otlp>(&node(map(fields))).unwrap();
-    Exporter::new(&Kind { settings, protocol }, &context()).unwrap()
+    Exporter(Kind { settings, protocol }.way(&context()).unwrap())
 }
 
 fn telemetry(signal: Signal, compression: Encoded, bytes: &'static [u8]) -> Telemetry {
@@ -325,9 +331,7 @@ async fn what_the_backend_refuses_for_good_is_sent_once() {
         let words = Details { code: 3, message: "the span is bad".to_owned(), retry_after: None };
         check_final(Protocol::Http, say(http(status, words.encode())), cause, "the span is bad").await;
     }
-    for (code, cause) in
-        [(3, Cause::Backend), (8, Cause::TooLarge), (12, Cause::Backend), (16, Cause::Backend)]
-    {
+    for (code, cause) in [(3, Cause::Backend), (8, Cause::TooLarge), (16, Cause::Backend)] {
         check_final(Protocol::Grpc, say(grpc(code, None)), cause, "the backend answered").await;
     }
 }
@@ -358,13 +362,27 @@ async fn a_partial_success_is_final_and_passed_on() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_kept_and_still_an_answer() {
+async fn of_a_long_answer_the_partial_success_is_kept_and_it_is_never_repeated() {
     for protocol in PROTOCOLS {
-        let answered = Answered { rejected: 1, message: "x".repeat(200 * 1024) };
-        let backend = Backend::start(protocol, vec![say(ok(protocol, &answered.encode()))]).await;
-        assert_eq!(export(&backend.exporter(vec![])).await, Ok(Taken::default()), "{protocol:?}");
-        assert_eq!(backend.count(), 1);
+        for bytes in [200 * 1024, 5 << 20] {
+            let answered = Answered { rejected: 1, message: "x".repeat(bytes) };
+            let backend = Backend::start(protocol, vec![say(ok(protocol, &answered.encode()))]).await;
+            let taken = Taken { rejected: 1, message: "x".repeat(1024) };
+            assert_eq!(export(&backend.exporter(vec![])).await, Ok(taken), "{protocol:?} {bytes}");
+            assert_eq!(backend.count(), 1);
+        }
     }
+}
+
+#[tokio::test]
+async fn a_time_to_come_back_may_be_a_date() {
+    let mut answer = http(503, "");
+    let passed = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT");
+    answer.headers_mut().insert("retry-after", passed);
+    let backend = Backend::start(Protocol::Http, vec![say(answer)]).await;
+    let slow = map(vec![("initial_interval", text("10m")), ("max_interval", text("10m"))]);
+    assert_eq!(export(&backend.exporter(vec![("retry_on_failure", slow)])).await, Ok(Taken::default()));
+    assert_eq!(backend.count(), 2);
 }
 
 #[tokio::test]

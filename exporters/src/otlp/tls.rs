@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto, version};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, crypto, version};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -48,20 +48,48 @@ pub struct Tls {
     pub key_file: Option<At<String>>,
     /// The name that the backend's certificate must have; the endpoint's host where it is left out.
     pub server_name_override: Option<At<String>>,
+    /// The oldest version that is spoken; 1.2 where it is left out.
+    pub min_version: Option<At<Version>>,
+    /// The newest version that is spoken; 1.3 where it is left out.
+    pub max_version: Option<At<Version>>,
     /// How often the files are looked at; 5 s where it is left out.
     pub reload_interval: Option<Period>,
 }
 
+/// A version of TLS, as the Collector writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+pub enum Version {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
 impl Tls {
+    /// The versions to offer; none when the oldest is newer than the newest.
+    fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
+        let min = self.min_version.as_ref().map_or(Version::V12, |version| version.value);
+        let max = self.max_version.as_ref().map_or(Version::V13, |version| version.value);
+        let known = [(Version::V13, &version::TLS13), (Version::V12, &version::TLS12)];
+        known
+            .into_iter()
+            .filter(|(version, _)| (min..=max).contains(version))
+            .map(|(_, known)| known)
+            .collect()
+    }
+
     fn named(&self) -> impl Iterator<Item = &At<String>> {
         [&self.ca_file, &self.cert_file, &self.key_file].into_iter().flatten()
     }
 
     fn make(&self) -> impl Fn(&[Vec<u8>]) -> anyhow::Result<ClientConfig> + Send + Sync + use<> {
         let (has_ca, has_certificate) = (self.ca_file.is_some(), self.cert_file.is_some());
+        let versions = self.versions();
         move |texts| {
             let (ca, own) = texts.split_at(usize::from(has_ca));
-            config(ca.first().map(Vec::as_slice), if has_certificate { own } else { &[] })
+            config(&versions, ca.first().map(Vec::as_slice), if has_certificate { own } else { &[] })
         }
     }
 
@@ -70,6 +98,12 @@ impl Tls {
         if self.insecure_skip_verify {
             return vec![Problem::somewhere(
                 "`insecure_skip_verify` is not supported here: write who signs the backend's certificate into `ca_file`",
+            )];
+        }
+        if let (Some(min), []) = (&self.min_version, self.versions().as_slice()) {
+            return vec![Problem::error(
+                &min.at,
+                "`min_version` is newer than `max_version`: leave one of them out",
             )];
         }
         if let (Some(file), None) | (None, Some(file)) = (&self.cert_file, &self.key_file) {
@@ -117,9 +151,13 @@ fn roots(ca: Option<&[u8]>) -> anyhow::Result<RootCertStore> {
 }
 
 /// Of the roots, and of certificate and key where there are any.
-fn config(ca: Option<&[u8]>, own: &[Vec<u8>]) -> anyhow::Result<ClientConfig> {
+fn config(
+    versions: &[&'static SupportedProtocolVersion],
+    ca: Option<&[u8]>,
+    own: &[Vec<u8>],
+) -> anyhow::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .with_protocol_versions(versions)?
         .with_root_certificates(roots(ca)?);
     let [certificate, key] = own else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(certificate).context("the file of `cert_file`")?;

@@ -1,0 +1,202 @@
+//! One request on its way, in as many parts as the peer wants: what of it was taken is not sent again while it is tried, and
+//! what the parts came to is one outcome.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use homeostat_pipeline::budget::{Budget, Charge, Class};
+use homeostat_pipeline::contract::Taken;
+use homeostat_pipeline::otlp::{split, walk};
+use homeostat_pipeline::refusal::{Cause, Refusal};
+use metrics::{Counter, counter};
+use tokio::time::Instant;
+
+use super::answer::Outcome;
+use super::client::Client;
+use super::parcel::Parcel;
+
+/// A message that is refused as too large although it is no larger than this is refused for another reason.
+const HALVED_BYTES_MIN: usize = 64 * 1024;
+
+/// What cutting needs of the exporter.
+pub struct Knife {
+    /// The largest inflated message that the peer takes; none where only the peer knows.
+    pub bytes_max: Option<usize>,
+    budget: Budget,
+    splits: Counter,
+}
+
+impl Knife {
+    /// For the exporter `id`.
+    pub fn new(id: &str, bytes_max: Option<usize>, budget: Budget) -> Knife {
+        let splits = counter!("homeostat_exporter_split_requests_total", "exporter" => id.to_owned());
+        Knife { bytes_max, budget, splits }
+    }
+}
+
+/// When an attempt is over.
+#[derive(Clone, Copy)]
+pub enum Patience {
+    /// All of them together.
+    Until(Instant),
+    /// Each.
+    Each(Duration),
+}
+
+impl Patience {
+    fn deadline(self) -> Instant {
+        match self {
+            Patience::Until(deadline) => deadline,
+            Patience::Each(timeout) => Instant::now() + timeout,
+        }
+    }
+}
+
+/// How far it came.
+pub enum Advance {
+    /// To its end: taken, perhaps in part, or refused for good as a whole.
+    Done(Result<Taken, (Cause, String)>),
+    /// What is left may be sent again.
+    Later {
+        /// When, if the backend says so.
+        after: Option<Duration>,
+        /// For people.
+        reason: String,
+    },
+}
+
+struct Part {
+    parcel: Parcel,
+    /// Cutting it was tried, and it stayed whole.
+    is_atomic: bool,
+}
+
+/// A request and what became of it so far.
+pub struct Sending {
+    parts: VecDeque<Part>,
+    is_cut: bool,
+    is_taken: bool,
+    taken: Taken,
+    refused: Option<(Cause, String)>,
+    /// Parts are copies, where they are not slices.
+    charges: Vec<Charge>,
+}
+
+impl Sending {
+    /// Nothing of it is sent yet.
+    pub fn new(parcel: Parcel) -> Sending {
+        Sending {
+            parts: VecDeque::from([Part { parcel, is_atomic: false }]),
+            is_cut: false,
+            is_taken: false,
+            taken: Taken::default(),
+            refused: None,
+            charges: Vec::new(),
+        }
+    }
+
+    /// Sends part after part until the end, or until one must wait.
+    pub async fn advance(&mut self, client: &Client, knife: &Knife, patience: Patience) -> Advance {
+        while let Some(part) = self.parts.front() {
+            if let Some(bytes_max) = knife.bytes_max
+                && part.parcel.body_bytes > bytes_max
+                && !part.is_atomic
+            {
+                match self.cut(knife, bytes_max) {
+                    Ok(_) => continue,
+                    Err(refusal) => return over_budget(&refusal),
+                }
+            }
+            match client.send(&part.parcel, patience.deadline()).await {
+                Outcome::Taken(taken) => {
+                    self.is_taken = true;
+                    self.taken.rejected += taken.rejected;
+                    self.say(&taken.message);
+                    self.parts.pop_front();
+                }
+                Outcome::Later { after, reason } => return Advance::Later { after, reason },
+                Outcome::Never { cause: Cause::TooLarge, reason } => {
+                    if let Err(refusal) = self.halve(knife, reason) {
+                        return over_budget(&refusal);
+                    }
+                }
+                Outcome::Never { cause, reason } => self.refuse(cause, reason),
+            }
+        }
+        Advance::Done(match (self.refused.take(), self.is_taken) {
+            (Some(refused), false) => Err(refused),
+            (None, _) | (Some(_), true) => Ok(std::mem::take(&mut self.taken)),
+        })
+    }
+
+    /// The peer says that the first part is too large, and nothing of what it would take.
+    fn halve(&mut self, knife: &Knife, reason: String) -> Result<(), Refusal> {
+        let Some(part) = self.parts.front() else { return Ok(()) };
+        let bytes = part.parcel.body_bytes;
+        if bytes > HALVED_BYTES_MIN && !part.is_atomic && self.cut(knife, bytes / 2)? {
+            return Ok(());
+        }
+        // Small enough for everybody: it is a quota, and the other parts would hear the same.
+        let is_hopeless = bytes <= HALVED_BYTES_MIN && self.is_cut && !self.is_taken;
+        self.refuse(Cause::TooLarge, reason.clone());
+        while is_hopeless && !self.parts.is_empty() {
+            self.refuse(Cause::TooLarge, reason.clone());
+        }
+        Ok(())
+    }
+
+    /// Replaces the first part by smaller ones; says whether there are.
+    fn cut(&mut self, knife: &Knife, bytes_max: usize) -> Result<bool, Refusal> {
+        let Some(part) = self.parts.pop_front() else { return Ok(false) };
+        let Parcel { signal, body_bytes, .. } = part.parcel;
+        let charge = match knife.budget.try_charge(None, Class::Telemetry, body_bytes as u64) {
+            Ok(charge) => charge,
+            Err(refusal) => {
+                // What could never fit is sent whole.
+                let is_atomic = !refusal.is_retryable();
+                self.parts.push_front(Part { is_atomic, ..part });
+                return if is_atomic { Ok(false) } else { Err(refusal) };
+            }
+        };
+        let pieces = part.parcel.body().map(|body| split(signal, &body, bytes_max)).unwrap_or_default();
+        if pieces.len() < 2 {
+            self.parts.push_front(Part { is_atomic: true, ..part });
+            return Ok(false);
+        }
+        for piece in pieces.into_iter().rev() {
+            let records = walk(signal, &piece).unwrap_or(0);
+            self.parts.push_front(Part { parcel: Parcel::plain(signal, piece, records), is_atomic: false });
+        }
+        if !self.is_cut {
+            knife.splits.increment(1);
+        }
+        self.is_cut = true;
+        self.charges.push(charge);
+        Ok(true)
+    }
+
+    /// The first part will never be taken.
+    fn refuse(&mut self, cause: Cause, reason: String) {
+        let Some(part) = self.parts.pop_front() else { return };
+        self.taken.rejected += part.parcel.records;
+        self.say(&reason);
+        self.refused.get_or_insert((cause, reason));
+    }
+
+    /// Partial successes add their words, each once.
+    fn say(&mut self, words: &str) {
+        let said = &mut self.taken.message;
+        if words.is_empty() || said.contains(words) {
+            return;
+        }
+        if !said.is_empty() {
+            said.push_str("; ");
+        }
+        said.push_str(words);
+        said.truncate(said.floor_char_boundary(1024));
+    }
+}
+
+fn over_budget(refusal: &Refusal) -> Advance {
+    Advance::Later { after: refusal.answer().retry_after, reason: refusal.to_string() }
+}
