@@ -8,6 +8,8 @@
 //! | `ledger.appended` | they are on disk, no cursor and no checkpoint knows of them |
 //! | `checkpoint.before_commit` | the transaction is written, not committed |
 //! | `checkpoint.after_commit` | it is committed |
+//! | `spool.synced` | requests of an exporter's queue are on disk, nobody was answered |
+//! | `spool.cursor_saved` | it is on disk how far that queue was sent |
 //! | `recovery.replaying` | while the journal is replayed after a start |
 
 use std::sync::OnceLock;

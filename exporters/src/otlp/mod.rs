@@ -50,6 +50,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A backend that says "at once" is not asked more often than this.
 const WAIT_MIN: Duration = Duration::from_millis(10);
+/// A backend that names a later time is asked again all the same, for a queue must not stand still by a mistake of its date.
+const WAIT_MAX: Duration = Duration::from_mins(15);
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
@@ -157,7 +159,7 @@ impl Retry {
     /// How long to wait before repetition number `repetition` (from 0); what the backend says counts.
     fn wait(&self, after: Option<Duration>, repetition: u32) -> Duration {
         let own = || self.settings.wait(repetition, self.roll());
-        after.map_or_else(own, |after| after.max(WAIT_MIN))
+        after.map_or_else(own, |after| after.clamp(WAIT_MIN, WAIT_MAX))
     }
 
     /// Between 0 and 1, evenly spread (a Weyl sequence).

@@ -131,6 +131,15 @@ impl Drain {
                 () = sleep_until(saved.1 + SAVED_EVERY), if is_behind => {}
             }
         }
+        let waiting = store.room.waiting();
+        if store.cursor.is_none() && waiting.requests > 0 {
+            let Size { requests, items, .. } = waiting;
+            tracing::error!(
+                requests,
+                records = items,
+                "what waits in a queue in memory is lost when the process ends now"
+            );
+        }
         errands.shutdown().await;
         if progress.done.requests > saved.0.requests {
             self.save(progress.done).await;
