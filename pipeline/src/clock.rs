@@ -57,6 +57,14 @@ impl Timestamp {
         Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// The start of the calendar month, in UTC, that holds this instant.
+    pub fn month_start(self) -> Timestamp {
+        let at = jiff::Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
+        let first = at.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month();
+        let start = first.to_zoned(jiff::tz::TimeZone::UTC).map_or(at, |start| start.timestamp());
+        i64::try_from(start.as_nanosecond()).map_or(self, Timestamp)
+    }
+
     /// The start of the window of `size` that holds this instant; windows are aligned to the epoch.
     pub fn floor(self, size: Duration) -> Timestamp {
         let size = i64::try_from(size.as_nanos()).unwrap_or(i64::MAX).max(1);

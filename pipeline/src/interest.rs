@@ -36,4 +36,6 @@ pub struct Selection {
     pub measure: String,
     /// Which records.
     pub selector: Selector,
+    /// Whether a record that carries the requirement's key is selected too: its ordinary row does not feed this measure.
+    pub takes_keyed: bool,
 }

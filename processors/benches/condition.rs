@@ -18,7 +18,12 @@ fn condition(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("condition");
     for subjects in [1_u32, 100, 10_000] {
         let facts: Vec<Facts<'_>> = (0..subjects)
-            .map(|row| Facts { value: (row % 10 != 0).then(|| f64::from(row % 1_000)), count: 100, expected })
+            .map(|row| Facts {
+                value: (row % 10 != 0).then(|| f64::from(row % 1_000)),
+                count: 100,
+                expected,
+                lookbacks: &[],
+            })
             .collect();
         group.throughput(Throughput::Elements(u64::from(subjects)));
         group.bench_with_input(BenchmarkId::new("columns", subjects), &facts, |bench, facts| {

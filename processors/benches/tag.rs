@@ -99,6 +99,7 @@ fn interest() -> Interest {
             req: "REQ-F-CART-001".to_owned(),
             measure: "p95_latency_ms".to_owned(),
             selector: Selector::parse(r#"name == "GET /cart""#).expect("a selector"),
+            takes_keyed: false,
         }],
         log_fields: ["latency_ms".to_owned()].into(),
         ..Interest::default()

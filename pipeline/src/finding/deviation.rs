@@ -277,7 +277,7 @@ pub struct RequirementSource {
 /// The window that was judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviationWindow {
-    /// `tumbling`.
+    /// `tumbling`, `sliding` or `calendar_month`.
     pub kind: String,
     /// First instant.
     pub start: Timestamp,

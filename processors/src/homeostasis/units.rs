@@ -81,6 +81,8 @@ impl Unit {
     pub const MILLISECONDS: Unit = unit(2);
     /// Prometheus's unit of time.
     pub const SECONDS: Unit = unit(3);
+    /// What downtime is counted in.
+    pub const MINUTES: Unit = unit(4);
     /// 0 … 100.
     pub const PERCENT: Unit = unit(8);
     /// 0 … 1.

@@ -115,7 +115,7 @@ impl<'a> Session<'_, 'a> {
         for selection in &self.plan.selections {
             // The ordinary row of a requirement feeds all of its measures already.
             let is_known = keys.all().iter().any(|found| found.key.is(&selection.req));
-            if is_known || !selection.selector.matches(record) {
+            if (is_known && !selection.takes_keyed) || !selection.selector.matches(record) {
                 continue;
             }
             let is_twice = self.rows.rows()[first..].iter().any(|row| {

@@ -137,6 +137,7 @@ mod tests {
                 req: "REQ-F-A-001".to_owned(),
                 measure: "count".to_owned(),
                 selector: Selector::parse(text).unwrap(),
+                takes_keyed: false,
             })
             .collect();
         Prefilter::new(pattern, ["sea.flow", "app.flow"].into_iter(), &selections)

@@ -10,6 +10,7 @@ use homeostat_pipeline::finding::Level;
 
 use super::Fault;
 use super::columns::Column;
+use super::lookback::{Aggregate, LOOKBACKS_MAX, Lookback};
 use super::parser::{Comparison, Function, Node, Operation, Suffix, Tree};
 use crate::homeostasis::model::Expectation;
 use crate::homeostasis::units::{Dimension, Unit};
@@ -50,11 +51,16 @@ enum Kind {
     Measure,
     Count,
     Score,
+    Rate,
 }
 
 /// Checks `tree` for a measure with `expected`.
-pub(super) fn check(tree: &Tree, expected: &Expectation) -> Result<Checked, Fault> {
-    let mut scope = Scope { expected, level: None, missing: Vec::new() };
+pub(super) fn check(
+    tree: &Tree,
+    expected: &Expectation,
+    lookbacks: &mut Vec<Lookback>,
+) -> Result<Checked, Fault> {
+    let mut scope = Scope { expected, lookbacks, level: None, missing: Vec::new() };
     let mut conjuncts = Vec::new();
     split(tree, &mut conjuncts);
     let mut holds_for = None;
@@ -119,6 +125,7 @@ fn served(tree: &Tree) -> Result<Option<Duration>, Fault> {
 
 struct Scope<'a> {
     expected: &'a Expectation,
+    lookbacks: &'a mut Vec<Lookback>,
     level: Option<Level>,
     missing: Vec<Column>,
 }
@@ -156,9 +163,18 @@ impl Scope<'_> {
                 let left = self.truth(left)?;
                 Truth::Or(Box::new(left), Box::new(self.truth(right)?))
             }
+            Node::Lookback(lookback) if lookback.aggregate.is_truth() => {
+                let is_so = Number::Column(self.lookback(tree, *lookback)?);
+                Truth::Compare(Comparison::Greater, is_so, Number::Constant(0.0))
+            }
             Node::Unsupported(name) => return Err(unsupported(tree, name)),
             Node::Duration => return Err(misplaced(tree)),
-            Node::Number(..) | Node::Column(_) | Node::Negate(_) | Node::Arithmetic(..) | Node::Call(..) => {
+            Node::Lookback(_)
+            | Node::Number(..)
+            | Node::Column(_)
+            | Node::Negate(_)
+            | Node::Arithmetic(..)
+            | Node::Call(..) => {
                 let message = "a number stands where a condition is expected \
                                (compare it, for example with `> threshold.critical`)";
                 return Err(Fault::new(tree.column, message));
@@ -170,6 +186,14 @@ impl Scope<'_> {
         Ok(match &tree.node {
             Node::Number(number, suffix) => self.literal(tree, *number, *suffix)?,
             Node::Column(column) => (Number::Column(*column), self.column(tree, *column)?),
+            Node::Lookback(Lookback { aggregate, .. }) if aggregate.is_truth() => {
+                let message = format!("`{aggregate}(…)` is a condition, here a number is expected");
+                return Err(Fault::new(tree.column, message));
+            }
+            Node::Lookback(lookback) => {
+                let column = self.lookback(tree, *lookback)?;
+                (Number::Column(column), kind_of(lookback.aggregate))
+            }
             Node::Negate(inner) => {
                 let (number, kind) = self.number(inner)?;
                 (Number::Negate(Box::new(number)), kind)
@@ -181,6 +205,32 @@ impl Scope<'_> {
             Node::Compare(..) | Node::Band(..) | Node::Not(_) | Node::And(..) | Node::Or(..) => {
                 return Err(Fault::new(tree.column, "a condition stands where a number is expected"));
             }
+        })
+    }
+
+    /// The column of a function of a window.
+    fn lookback(&mut self, tree: &Tree, lookback: Lookback) -> Result<Column, Fault> {
+        let measure = &self.expected.measure;
+        if let Aggregate::Quantile(_) | Aggregate::Changed = lookback.aggregate
+            && measure.statistic.is_counted()
+        {
+            let message = format!(
+                "{} counts observations, which have no values to look at (`avg(…)` is the measure over another window)",
+                measure.name
+            );
+            return Err(Fault::new(tree.column, message));
+        }
+        let known = self.lookbacks.iter().position(|known| *known == lookback);
+        let place = known.unwrap_or_else(|| {
+            self.lookbacks.push(lookback);
+            self.lookbacks.len() - 1
+        });
+        u8::try_from(place).ok().filter(|_| place < LOOKBACKS_MAX).map(Column::Lookback).ok_or_else(|| {
+            let message = format!(
+                "the conditions on {} name more than {LOOKBACKS_MAX} functions of windows",
+                measure.name
+            );
+            Fault::new(tree.column, message)
         })
     }
 
@@ -211,7 +261,7 @@ impl Scope<'_> {
     fn column(&mut self, tree: &Tree, column: Column) -> Result<Kind, Fault> {
         let baseline = self.expected.baseline.unwrap_or_default();
         let is_missing = match column {
-            Column::Value | Column::Count => false,
+            Column::Value | Column::Count | Column::Lookback(_) => false,
             Column::Deviation => baseline.center.is_none(),
             Column::Zscore => baseline.mean.is_none() || baseline.stddev.is_none(),
             Column::Baseline
@@ -244,7 +294,8 @@ impl Scope<'_> {
             | Column::BaselineMean
             | Column::BaselineMedian
             | Column::BaselineMad
-            | Column::Threshold(_) => Kind::Measure,
+            | Column::Threshold(_)
+            | Column::Lookback(_) => Kind::Measure,
         })
     }
 
@@ -309,19 +360,27 @@ impl Scope<'_> {
             (Kind::Count, Kind::Measure) | (Kind::Measure, Kind::Count) => {
                 (dimension == Dimension::Count).then_some(Kind::Measure)
             }
+            (Kind::Rate, Kind::Measure) | (Kind::Measure, Kind::Rate) => {
+                (dimension == Dimension::Rate).then_some(Kind::Measure)
+            }
             _ => None,
         }
     }
 
-    /// A fraction that meets a ratio measure becomes a number in its unit; all else stays.
+    /// A fraction that meets a ratio measure, or a rate that meets one of rates, becomes a number in its unit; all else stays.
     fn turn(&self, number: Number, from: Kind, to: Kind) -> Number {
-        let scale = Unit::RATIO.convert(1.0, self.expected.unit).unwrap_or(1.0);
-        if from != Kind::Fraction || to != Kind::Measure || scale == 1.0 {
+        let unit = match (from, to) {
+            (Kind::Fraction, Kind::Measure) => Unit::RATIO,
+            (Kind::Rate, Kind::Measure) => Unit::PER_SECOND,
+            _ => return number,
+        };
+        let scale = unit.convert(1.0, self.expected.unit).unwrap_or(1.0);
+        if scale == 1.0 {
             return number;
         }
         match number {
             Number::Constant(constant) => {
-                Number::Constant(Unit::RATIO.convert(constant, self.expected.unit).unwrap_or(constant))
+                Number::Constant(unit.convert(constant, self.expected.unit).unwrap_or(constant))
             }
             number => {
                 Number::Arithmetic(Operation::Multiply, Box::new(number), Box::new(Number::Constant(scale)))
@@ -339,6 +398,7 @@ impl Scope<'_> {
             }
             Kind::Count => "a count".to_owned(),
             Kind::Score => "a number of standard deviations".to_owned(),
+            Kind::Rate => "a number per second".to_owned(),
         };
         let remedy = match (left, right) {
             (Kind::Measure, Kind::Fraction) | (Kind::Fraction, Kind::Measure) => {
@@ -348,6 +408,18 @@ impl Scope<'_> {
         };
         let (left, right) = (describe(left), describe(right));
         Fault::new(at.column, format!("{left} and {right} cannot be {what}{remedy}"))
+    }
+}
+
+const fn kind_of(aggregate: Aggregate) -> Kind {
+    match aggregate {
+        Aggregate::Quantile(_)
+        | Aggregate::Mean
+        | Aggregate::Previous
+        | Aggregate::Missing
+        | Aggregate::Changed => Kind::Measure,
+        Aggregate::Count => Kind::Count,
+        Aggregate::Rate => Kind::Rate,
     }
 }
 

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use homeostat_pipeline::finding::Level;
 
 use super::Condition;
+use super::lookback::LOOKBACKS_MAX;
 use crate::homeostasis::model::{Baseline, Expectation};
 
 /// A number that a condition can name.
@@ -24,10 +25,12 @@ pub(super) enum Column {
     BaselineMedian,
     BaselineMad,
     Threshold(Level),
+    /// A function of a window, by its place among those of the measure.
+    Lookback(u8),
 }
 
 impl Column {
-    /// Every column, in the order of the schema.
+    /// Every column that every measure has, in the order of the schema; functions of windows come after them.
     pub(super) const ALL: [Column; 15] = [
         Column::Value,
         Column::Count,
@@ -64,6 +67,7 @@ impl Column {
             Column::Threshold(Level::Critical) => "threshold.critical",
             Column::Threshold(Level::Lower) => "threshold.lower",
             Column::Threshold(Level::Upper) => "threshold.upper",
+            Column::Lookback(place) => LOOKBACKS[place as usize % LOOKBACKS_MAX],
         }
     }
 
@@ -80,6 +84,7 @@ impl Column {
             Column::Deviation => value.and_then(|value| facts.expected.deviation(value)),
             Column::Zscore => value.and_then(|value| facts.expected.zscore(value)),
             Column::Threshold(level) => facts.expected.thresholds.get(level),
+            Column::Lookback(place) => facts.lookbacks.get(usize::from(place)).copied().flatten(),
             Column::Baseline
             | Column::BaselineP50
             | Column::BaselineP95
@@ -101,7 +106,12 @@ impl Column {
             Column::BaselineMean => baseline.mean,
             Column::BaselineMedian => baseline.median,
             Column::BaselineMad => baseline.mad,
-            Column::Value | Column::Count | Column::Deviation | Column::Zscore | Column::Threshold(_) => None,
+            Column::Value
+            | Column::Count
+            | Column::Deviation
+            | Column::Zscore
+            | Column::Threshold(_)
+            | Column::Lookback(_) => None,
         }
     }
 }
@@ -111,11 +121,39 @@ pub(super) fn baseline_column(name: &str) -> Option<Column> {
     Column::ALL.into_iter().find(|column| column.name() == name && name.starts_with("baseline"))
 }
 
-/// All columns as nullable Float64.
-pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+/// The names of the columns that functions of windows have.
+const LOOKBACKS: [&str; LOOKBACKS_MAX] = [
+    "lookback.0",
+    "lookback.1",
+    "lookback.2",
+    "lookback.3",
+    "lookback.4",
+    "lookback.5",
+    "lookback.6",
+    "lookback.7",
+    "lookback.8",
+    "lookback.9",
+    "lookback.10",
+    "lookback.11",
+    "lookback.12",
+    "lookback.13",
+    "lookback.14",
+    "lookback.15",
+];
+
+/// The columns with `lookbacks` functions of windows.
+fn columns(lookbacks: usize) -> impl Iterator<Item = Column> {
+    let places = (0_u8..).take(lookbacks.min(LOOKBACKS_MAX));
+    Column::ALL.into_iter().chain(places.map(Column::Lookback))
+}
+
+fn schema(lookbacks: usize) -> SchemaRef {
     let field = |column: Column| Field::new(column.name(), DataType::Float64, true);
-    Arc::new(Schema::new(Column::ALL.into_iter().map(field).collect::<Vec<_>>()))
-});
+    Arc::new(Schema::new(columns(lookbacks).map(field).collect::<Vec<_>>()))
+}
+
+/// All columns as nullable Float64. A batch may lack the last of them, which no condition on its rows then names.
+pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema(LOOKBACKS_MAX));
 
 /// What is known of one subject in one closed window.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +164,8 @@ pub struct Facts<'a> {
     pub count: u64,
     /// Thresholds, baseline and direction.
     pub expected: &'a Expectation,
+    /// The functions of windows that the measure's conditions name, by their places; empty where they name none.
+    pub lookbacks: &'a [Option<f64>],
 }
 
 /// Subjects as columns: built once for all windows that one entry closes, then judged by each rule over its own rows.
@@ -143,9 +183,10 @@ impl Subjects {
                 facts.iter().map(|row| column.of(row).map(|number| number + 0.0)).collect::<Float64Array>(),
             )
         };
-        let columns = Column::ALL.into_iter().map(column).collect();
+        let lookbacks = facts.iter().map(|row| row.lookbacks.len()).max().unwrap_or(0);
+        let arrays = columns(lookbacks).map(column).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(facts.len()));
-        let batch = RecordBatch::try_new_with_options(SCHEMA.clone(), columns, &options)
+        let batch = RecordBatch::try_new_with_options(schema(lookbacks), arrays, &options)
             .expect("every column is made of the same rows and is Float64, as the schema says");
         Subjects { batch }
     }

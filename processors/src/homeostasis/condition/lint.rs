@@ -42,6 +42,7 @@ fn collect(tree: &Tree, is_positive: bool, hints: &mut Vec<Direction>) {
         Node::Number(..)
         | Node::Column(_)
         | Node::Duration
+        | Node::Lookback(_)
         | Node::Unsupported(_)
         | Node::Negate(_)
         | Node::Arithmetic(..)
@@ -73,10 +74,16 @@ pub(super) fn warnings(tree: &Tree, checked: &Checked, expected: &Expectation) -
             "{} is unknown, for the model states no such baseline of {measure}: what depends on it stays unknown",
             names.join(", "),
         ));
-    } else if !can_fire(&checked.truth, expected) {
+    } else if !looks_back(&checked.truth) && !can_fire(&checked.truth, expected) {
         warnings.push("no value makes the condition true: the rule can never fire".to_owned());
     }
     warnings
+}
+
+/// Whether it names a function of a window: what those can be is not tried.
+fn looks_back(truth: &Truth) -> bool {
+    let is_lookback = |column: Column| matches!(column, Column::Lookback(_));
+    names(truth, &is_lookback)
 }
 
 /// Whether any of many likely values satisfies the condition: those around every number that it or the model names, and a
@@ -84,10 +91,12 @@ pub(super) fn warnings(tree: &Tree, checked: &Checked, expected: &Expectation) -
 fn can_fire(truth: &Truth, expected: &Expectation) -> bool {
     let mut constants = Vec::new();
     numbers_of(truth, expected, &mut constants);
-    let counts: Vec<u64> = if names_count(truth) { counts(&constants) } else { vec![1] };
+    let counts: Vec<u64> =
+        if names(truth, &|column| column == Column::Count) { counts(&constants) } else { vec![1] };
     values(&constants, expected).into_iter().any(|value| {
         counts.iter().any(|count| {
-            interpret::truth(truth, &Facts { value: Some(value), count: *count, expected }) == Some(true)
+            interpret::truth(truth, &Facts { value: Some(value), count: *count, expected, lookbacks: &[] })
+                == Some(true)
         })
     })
 }
@@ -144,21 +153,22 @@ fn range(expected: &Expectation) -> std::ops::RangeInclusive<f64> {
     }
 }
 
-fn names_count(truth: &Truth) -> bool {
+/// Whether it names such a column.
+fn names(truth: &Truth, is_one: &dyn Fn(Column) -> bool) -> bool {
     match truth {
-        Truth::Compare(_, left, right) => counts_in(left) || counts_in(right),
-        Truth::Not(inner) => names_count(inner),
-        Truth::And(left, right) | Truth::Or(left, right) => names_count(left) || names_count(right),
+        Truth::Compare(_, left, right) => holds(left, is_one) || holds(right, is_one),
+        Truth::Not(inner) => names(inner, is_one),
+        Truth::And(left, right) | Truth::Or(left, right) => names(left, is_one) || names(right, is_one),
     }
 }
 
-fn counts_in(number: &Number) -> bool {
+fn holds(number: &Number, is_one: &dyn Fn(Column) -> bool) -> bool {
     match number {
         Number::Constant(_) => false,
-        Number::Column(column) => *column == Column::Count,
-        Number::Negate(inner) => counts_in(inner),
-        Number::Arithmetic(_, left, right) => counts_in(left) || counts_in(right),
-        Number::Call(_, arguments) => arguments.iter().any(counts_in),
+        Number::Column(column) => is_one(*column),
+        Number::Negate(inner) => holds(inner, is_one),
+        Number::Arithmetic(_, left, right) => holds(left, is_one) || holds(right, is_one),
+        Number::Call(_, arguments) => arguments.iter().any(|argument| holds(argument, is_one)),
     }
 }
 
@@ -179,7 +189,7 @@ fn numbers_of(truth: &Truth, expected: &Expectation, into: &mut Vec<f64>) {
 
 fn constants_of(number: &Number, expected: &Expectation, into: &mut Vec<f64>) {
     // What is known without a value does not depend on the window; the count is told apart by its own candidates.
-    into.extend(interpret::number(number, &Facts { value: None, count: 0, expected }));
+    into.extend(interpret::number(number, &Facts { value: None, count: 0, expected, lookbacks: &[] }));
     match number {
         Number::Constant(_) | Number::Column(_) => {}
         Number::Negate(inner) => constants_of(inner, expected, into),

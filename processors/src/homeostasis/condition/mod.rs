@@ -9,6 +9,7 @@ mod compile;
 mod interpret;
 mod lexer;
 mod lint;
+mod lookback;
 mod parser;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use homeostat_pipeline::finding::Level;
 use super::model::{Direction, Expectation};
 
 pub use columns::{Facts, Subjects};
+pub use lookback::{Aggregate, COUNTS_MAX, Lookback, VALUES_MAX};
 
 /// What is wrong with a condition, and where in its text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,12 +64,17 @@ impl Parsed {
         lint::direction(&self.tree)
     }
 
-    /// Compiles it for a measure. With it come warnings, about what is allowed but hardly meant.
+    /// Compiles it for a measure, whose functions of windows are in `lookbacks`: those that it names and that are not there are
+    /// added. With it come warnings, about what is allowed but hardly meant.
     ///
     /// # Errors
     /// The first thing that does not fit the measure: a unit, a threshold that is not stated, something not supported yet.
-    pub fn compile(&self, expected: &Expectation) -> Result<(Condition, Vec<String>), Fault> {
-        let checked = check::check(&self.tree, expected)?;
+    pub fn compile(
+        &self,
+        expected: &Expectation,
+        lookbacks: &mut Vec<Lookback>,
+    ) -> Result<(Condition, Vec<String>), Fault> {
+        let checked = check::check(&self.tree, expected, lookbacks)?;
         let expression = compile::truth(&checked.truth).map_err(|error| {
             Fault::new(1, format!("the condition cannot be compiled: {error} (please report this)"))
         })?;

@@ -1,14 +1,17 @@
 //! Tokens to a tree, by the grammar of docs/model.md. It takes the whole grammar; what has no data yet is refused in
 //! `check`, so that the message can say "not supported yet" and not "unknown".
 
+use std::time::Duration;
+
 use homeostat_pipeline::finding::Level;
 use homeostat_pipeline::settings::did_you_mean;
 
 use super::Fault;
 use super::columns::{Column, baseline_column};
 use super::lexer::{Token, tokens};
+use super::lookback::{Aggregate, Lookback};
 use crate::homeostasis::model::LEVELS;
-use crate::homeostasis::units::Unit;
+use crate::homeostasis::units::{Dimension, Unit};
 
 /// A tree deeper than this is refused, so that no model can exhaust the stack.
 const DEPTH_MAX: usize = 64;
@@ -31,6 +34,8 @@ pub(super) enum Node {
     Column(Column),
     /// How long the rest has held.
     Duration,
+    /// `p95(5m)` …, `previous`.
+    Lookback(Lookback),
     /// Something of the grammar that has no data yet, by name.
     Unsupported(String),
     /// `-x`.
@@ -362,12 +367,16 @@ impl Parser {
             "abs" => Function::Abs,
             "min" => Function::Min,
             "max" => Function::Max,
-            _ if is_window_function(name) => return Ok(Node::Unsupported(format!("`{name}(…)`"))),
+            "burn_rate" => return Ok(Node::Unsupported(format!("`{name}(…)`"))),
+            _ if Aggregate::parse(name).is_some() => return lookback(name, &arguments, column),
             _ => {
                 let near = did_you_mean(name, NAMES);
                 return Err(Fault::new(
                     column,
-                    format!("unknown function `{name}`{near}; known are `abs`, `min`, `max`"),
+                    format!(
+                        "unknown function `{name}`{near}; known are `abs`, `min`, `max`, and of a window `p50` … `p99.9`, \
+                         `avg`, `count`, `rate`, `missing`, `changed`"
+                    ),
                 ));
             }
         };
@@ -384,12 +393,28 @@ impl Parser {
     }
 }
 
-/// Those that need panes, which later work brings.
-fn is_window_function(name: &str) -> bool {
-    let is_quantile = name
-        .strip_prefix('p')
-        .is_some_and(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit() || c == '.'));
-    is_quantile || matches!(name, "avg" | "count" | "rate" | "burn_rate" | "missing" | "changed")
+/// A function of a window, which is a length of time written out.
+fn lookback(name: &str, arguments: &[Tree], column: usize) -> Result<Node, Fault> {
+    let aggregate = Aggregate::parse(name).filter(|_| arguments.len() == 1);
+    let (Some(aggregate), Some(argument)) = (aggregate, arguments.first()) else {
+        let message = format!("`{name}` takes one length of time (write for example `{name}(5m)`)");
+        return Err(Fault::new(column, message));
+    };
+    let seconds = match argument.node {
+        Node::Number(number, Suffix::Unit(unit)) if unit.dimension() == Dimension::Time => {
+            unit.convert(number, Unit::SECONDS)
+        }
+        _ => None,
+    };
+    let window = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| {
+        Fault::new(argument.column, format!("the window of `{name}` is a length of time, such as `5m`"))
+    })?;
+    let longest = aggregate.window_max();
+    if window < Duration::from_millis(100) || window > longest {
+        let message = format!("the window of `{name}` is between 100 ms and {} h", longest.as_secs() / 3_600);
+        return Err(Fault::new(argument.column, message));
+    }
+    Ok(Node::Lookback(Lookback { aggregate, window }))
 }
 
 fn path(word: &str, column: usize) -> Result<Node, Fault> {
@@ -406,7 +431,8 @@ fn path(word: &str, column: usize) -> Result<Node, Fault> {
         "deviation" => Node::Column(Column::Deviation),
         "zscore" => Node::Column(Column::Zscore),
         "duration" => Node::Duration,
-        "previous" | "budget.remaining" | "budget.burn_rate" => Node::Unsupported(format!("`{word}`")),
+        "previous" => Node::Lookback(Lookback { aggregate: Aggregate::Previous, window: Duration::ZERO }),
+        "budget.remaining" | "budget.burn_rate" => Node::Unsupported(format!("`{word}`")),
         "threshold" => {
             return Err(Fault::new(column, "name the threshold (write for example `threshold.critical`)"));
         }

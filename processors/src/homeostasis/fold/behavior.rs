@@ -6,7 +6,8 @@ use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::finding::{Behavior, MeasureValue, behavior_uid, hex};
 
 use super::super::units::Unit;
-use super::pane::{Dist, EXEMPLARS_MAX, Pane};
+use super::dist::{Dist, EXEMPLARS_MAX};
+use super::pane::Pane;
 use super::window::Span;
 
 /// Failed traces come first, but leave half of the room to the slowest.
@@ -17,13 +18,13 @@ pub fn sort_key(behavior: &Behavior) -> (Timestamp, &str, &str) {
     (behavior.window_start, &behavior.spec_node_id, &behavior.uid)
 }
 
-/// The behavior that a node's pane tells; its version is the pane's.
-pub fn behavior_of(node: &str, context: &str, flow: &str, span: Span, pane: &Pane) -> Behavior {
+/// The behavior that a node's pane tells.
+pub fn behavior_of(node: &str, context: &str, flow: &str, span: Span, pane: &Pane, version: u32) -> Behavior {
     let none = Dist::default();
     let dist = pane.dist(0).unwrap_or(&none);
     Behavior {
         uid: behavior_uid(node, span.start, span.end),
-        version: pane.version,
+        version,
         spec_node_id: node.to_owned(),
         context: context.to_owned(),
         flow: flow.to_owned(),

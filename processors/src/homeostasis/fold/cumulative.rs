@@ -7,11 +7,13 @@
 //! - The first point of a series is only where counting begins, unless it says a start less than a window ago, or comes after a reset.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use homeostat_pipeline::evidence::point::{Content, Exponential, Histogram, Point, Series, Side, Totals};
 
 use super::super::codec::{Reader, Writer};
-use super::pane::{Observation, Pane};
+use super::dist::Observation;
+use super::pane::Pane;
 use super::points::{bounds_of, indexed};
 use super::window::{Span, Windows};
 
@@ -64,8 +66,9 @@ impl Raw {
     }
 }
 
-/// The pane with what its cumulative points added; none where it has none.
-pub fn resolved(windows: &Windows, span: Span, subject: u64, pane: &Pane) -> Option<Pane> {
+/// The pane with what its cumulative points added; none where it has none. What was added in longer than `size`, a window, is
+/// spread over that time.
+pub fn resolved(windows: &Windows, span: Span, subject: u64, pane: &Pane, size: Duration) -> Option<Pane> {
     if pane.raw.is_empty() {
         return None;
     }
@@ -83,7 +86,7 @@ pub fn resolved(windows: &Windows, span: Span, subject: u64, pane: &Pane) -> Opt
             let Some(point) = Point::decode(&now.sketch).ok() else { continue };
             let added = match previous {
                 Some(previous) => added(previous, now, &point.content),
-                None if begins(windows, span, subject, pane, now) => whole(now, &point.content),
+                None if begins(windows, span, subject, pane, now, size) => whole(now, &point.content),
                 None => None,
             };
             let since = previous.map_or(now.series.start.cast_signed(), |previous| previous.time);
@@ -91,7 +94,7 @@ pub fn resolved(windows: &Windows, span: Span, subject: u64, pane: &Pane) -> Opt
             let Some(added) = added else { continue };
             let place = out.locate(now.slot);
             let dist = out.at(place);
-            match thinned(added, now.time.saturating_sub(since), span) {
+            match thinned(added, now.time.saturating_sub(since), size) {
                 Added::Sum(value) => {
                     let seen = Observation { value, count: 1, is_error: false, trace: [0; 16] };
                     dist.add(&seen, now.wants_low);
@@ -113,7 +116,7 @@ fn earlier(windows: &Windows, span: Span, subject: u64) -> impl Iterator<Item = 
 
 /// Whether all that the first known point of a series says was added lately: it began less than a window ago, or after the
 /// last point of another start.
-fn begins(windows: &Windows, span: Span, subject: u64, pane: &Pane, now: &Raw) -> bool {
+fn begins(windows: &Windows, span: Span, subject: u64, pane: &Pane, now: &Raw, size: Duration) -> bool {
     let start = now.series.start.cast_signed();
     if start <= 0 {
         return false;
@@ -123,7 +126,7 @@ fn begins(windows: &Windows, span: Span, subject: u64, pane: &Pane, now: &Raw) -
         let others = pane.raw.iter().filter(|raw| raw.is_of(now.slot, now.series.id));
         others.into_iter().any(|raw| raw.series != now.series && raw.time <= start)
     };
-    age <= span.size().as_nanos() || follows(pane) || earlier(windows, span, subject).any(follows)
+    age <= size.as_nanos() || follows(pane) || earlier(windows, span, subject).any(follows)
 }
 
 /// What was added.
@@ -238,8 +241,8 @@ fn side(old: &[(i64, u64)], new: &[(i64, u64)]) -> Option<Side> {
     clippy::cast_sign_loss,
     reason = "counts of a window are far below 2^53, and a part of one is no larger"
 )]
-fn thinned(added: Added, nanos: i64, span: Span) -> Added {
-    let part = span.size().as_nanos() as f64 / (nanos as f64).max(1.0);
+fn thinned(added: Added, nanos: i64, size: Duration) -> Added {
+    let part = size.as_nanos() as f64 / (nanos as f64).max(1.0);
     if part >= 1.0 {
         return added;
     }

@@ -62,6 +62,10 @@ impl Fold {
         self.subjects.is_overflowed = false;
         self.subjects.generation += 1;
         self.overflow_told = false;
+        self.sliders.clear();
+        if let Some(ruled) = &self.ruled {
+            self.subjects.remember_all(ruled, self.now, self.settings.subjects_max);
+        }
         if let Some(before) = before {
             self.end_without_rules(&before, out);
         }
@@ -91,7 +95,8 @@ impl Fold {
                         requirement,
                         judged,
                         reading: &Reading::default(),
-                        provenance: None,
+                        provenance: &|| None,
+                        window_kind: judged.window_kind(&before.model.defaults.window),
                         labels,
                         rule: None,
                         started_at: self.now,

@@ -1,121 +1,43 @@
 //! When a tick closes windows: their panes are read, the rules evaluated over all of them at once, and each episode takes its step
 //! in the order of time.
 
-use std::collections::BTreeMap;
-
-use homeostat_pipeline::finding::{Behavior, Deviation, Finding};
+use homeostat_pipeline::clock::Timestamp;
+use homeostat_pipeline::finding::{Deviation, Finding};
 use metrics::{counter, gauge};
 
 use super::super::condition::{Facts, Subjects as Facted};
 use super::super::model::WithoutData;
 use super::Fold;
-use super::behavior::{behavior_of, sort_key};
 use super::cumulative;
 use super::decide::{Cause, Phase};
 use super::epoch::judged_of;
+use super::gather::{Case, Gather};
+use super::long::Sums;
 use super::pane::Pane;
+use super::past;
+use super::provenance::Provenance;
 use super::reading::Reading;
 use super::record::Scene;
-use super::ruled::{Judged, Ruled, Slot};
+use super::ruled::{Ruled, Slot};
 use super::subject::{Identity, Subjects};
-use super::window::{self, Span, Windows};
-
-/// One measure of one subject in one window that is to be judged.
-struct Case<'a> {
-    span: Span,
-    subject: u64,
-    /// Of the pane in the window.
-    place: usize,
-    identity: &'a Identity,
-    judged: &'a Judged,
-    reading: Reading,
-}
-
-impl Case<'_> {
-    fn measure(&self) -> &str {
-        &self.judged.expected.measure.name
-    }
-}
+use super::window::{self, Due, Span, Windows, is_closed};
 
 /// A case without what it borrows, so that episodes may change while it is told.
 struct Verdict {
     span: Span,
     subject: u64,
-    place: usize,
     identity: Identity,
     measure: String,
     reading: Reading,
     verdicts: Vec<Option<bool>>,
 }
 
-/// What the due windows hold: behaviors, and cases for the rules.
-fn gather<'a>(
-    ruled: &'a Ruled,
-    slots: &[Slot],
-    subjects: &'a Subjects,
-    windows: &mut Windows,
-    due: &[Span],
-) -> (Vec<Behavior>, Vec<Case<'a>>) {
-    let mut behaviors = Vec::new();
-    let mut cases = Vec::new();
-    let min_samples = ruled.model.defaults.window.min_samples;
-    let resolved = resolve(windows, due);
-    for span in due {
-        let Some(window) = windows.get_mut(span) else { continue };
-        for (place, (number, pane)) in window.panes_mut().iter_mut().enumerate() {
-            let Some(subject) = subjects.get(*number).filter(|_| pane.is_fresh) else { continue };
-            pane.is_fresh = false;
-            pane.is_touched = true;
-            pane.version += 1;
-            let (req, labels) = match &subject.identity {
-                Identity::Node { node, context, flow } => {
-                    behaviors.push(behavior_of(node, context, flow, *span, pane));
-                    continue;
-                }
-                Identity::Requirement { req, labels } => (req, labels),
-            };
-            let Some(group) = ruled.group(req, labels.keys()).filter(|_| is_effective(ruled, req, *span))
-            else {
-                continue;
-            };
-            cases.extend(group.measures.iter().filter_map(|judged| {
-                let pane = resolved.get(&(*span, *number)).unwrap_or(pane);
-                let reading = judged.read(pane, slots, span.size(), min_samples);
-                // Rows that do not feed this measure are no data for it.
-                let identity = &subject.identity;
-                (reading.samples > 0).then_some(Case {
-                    span: *span,
-                    subject: *number,
-                    place,
-                    identity,
-                    judged,
-                    reading,
-                })
-            }));
-        }
-    }
-    behaviors.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
-    (behaviors, cases)
-}
-
-/// Of the panes to be judged those with cumulative points, which mean something only beside the windows before.
-fn resolve(windows: &Windows, due: &[Span]) -> BTreeMap<(Span, u64), Pane> {
-    let mut resolved = BTreeMap::new();
-    for span in due {
-        let Some(window) = windows.get(span).filter(|window| window.has_raw) else { continue };
-        for (subject, pane) in window.panes().iter().filter(|(_, pane)| pane.is_fresh) {
-            if let Some(pane) = cumulative::resolved(windows, *span, *subject, pane) {
-                resolved.insert((*span, *subject), pane);
-            }
-        }
-    }
-    resolved
-}
-
-/// Whether the requirement holds yet in this window.
-fn is_effective(ruled: &Ruled, req: &str, span: Span) -> bool {
-    let from = ruled.model.requirements.get(req).and_then(|requirement| requirement.effective_from);
-    from.is_none_or(|from| span.end >= from)
+/// What judging makes of one pane with new rows.
+struct Settled {
+    span: Span,
+    subject: u64,
+    version: u32,
+    sums: Vec<(String, Sums)>,
 }
 
 /// Evaluates every rule over the rows of its measure, all windows and subjects together; then in the order in which episodes
@@ -128,6 +50,7 @@ fn evaluate(mut cases: Vec<Case<'_>>) -> Vec<Verdict> {
             value: case.reading.value,
             count: case.reading.samples,
             expected: &case.judged.expected,
+            lookbacks: &case.lookbacks,
         })
         .collect();
     let facts = Facted::new(&facts);
@@ -149,9 +72,8 @@ fn evaluate(mut cases: Vec<Case<'_>>) -> Vec<Verdict> {
         .map(|(case, verdicts)| Verdict {
             span: case.span,
             subject: case.subject,
-            place: case.place,
             identity: case.identity.clone(),
-            measure: case.measure().to_owned(),
+            measure: case.judged.expected.measure.name.clone(),
             reading: case.reading,
             verdicts,
         })
@@ -160,21 +82,109 @@ fn evaluate(mut cases: Vec<Case<'_>>) -> Vec<Verdict> {
     told
 }
 
+/// What a pane adds to the measures that look back further than panes are kept, or that may be missing.
+fn sums_of(
+    ruled: &Ruled,
+    slots: &[Slot],
+    subjects: &Subjects,
+    windows: &Windows,
+    (span, number, pane): (Span, u64, &Pane),
+) -> Vec<(String, Sums)> {
+    let Some(Identity::Requirement { req, labels }) = subjects.get(number).map(|subject| &subject.identity)
+    else {
+        return Vec::new();
+    };
+    let Some(group) = ruled.group(req, labels.keys()).filter(|group| group.is_remembered()) else {
+        return Vec::new();
+    };
+    let resolved = cumulative::resolved(windows, span, number, pane, ruled.model.defaults.window.size);
+    let pane = resolved.as_ref().unwrap_or(pane);
+    let remembered = group.measures.iter().filter(|judged| judged.is_remembered());
+    remembered.map(|judged| (judged.expected.measure.name.clone(), judged.sums(pane, slots))).collect()
+}
+
+/// What the rows of a window say beside their numbers; none when there are none.
+fn provenance(windows: &Windows, subject: u64, span: Span) -> Option<Provenance> {
+    let mut panes = past::panes(windows, subject, span);
+    let mut whole = panes.next()?.1.provenance.clone();
+    panes.for_each(|(_, pane)| whole.merge(&pane.provenance));
+    Some(whole)
+}
+
 impl Fold {
     /// Judges the windows that the time closes or that were corrected.
     pub(super) fn judge_due(&mut self, out: &mut Vec<Finding>) {
         let Some(ruled) = &self.ruled else { return };
-        let due = window::due(&mut self.windows, self.now, ruled.model.defaults.window.allowed_lateness);
+        let window = &ruled.model.defaults.window;
+        let (mut due, through) = window::due(&self.windows, self.now, self.closed_through, window);
+        let is_told = due.last().is_some_and(|last| last.span.end == through);
+        if self.subjects.awaits() && through > self.closed_through && !is_told {
+            due.push(Due { span: Span::before(through, window.size), corrected: None });
+        }
+        let before = std::mem::replace(&mut self.closed_through, through);
         if due.is_empty() {
             return;
         }
         counter!("homeostat_windows_judged_total").increment(due.len() as u64);
-        let (behaviors, cases) = gather(ruled, &self.slots, &self.subjects, &mut self.windows, &due);
+        self.settle_panes(before);
+        let Some(ruled) = &self.ruled else { return };
+        let mut gather = Gather {
+            ruled,
+            slots: &self.slots,
+            subjects: &self.subjects,
+            windows: &self.windows,
+            sliders: &mut self.sliders,
+        };
+        let (behaviors, cases) = gather.all(&due);
         if !behaviors.is_empty() {
             out.push(Finding::Behaviors { behaviors });
         }
         let verdicts = evaluate(cases);
         self.step(&verdicts, out);
+    }
+
+    /// Marks the panes with new rows in windows that are closed as judged, and works out what they add to longer windows.
+    pub(super) fn settle_panes(&mut self, closed_before: Timestamp) {
+        let Some(ruled) = &self.ruled else { return };
+        let window = &ruled.model.defaults.window;
+        let closed = |span: &Span| is_closed(*span, self.closed_through, window.every);
+        let fresh = self.windows.iter().filter(|(span, window)| window.is_fresh && closed(span));
+        let mut all = Vec::new();
+        for (span, panes) in fresh {
+            let is_late = is_closed(*span, closed_before, window.every);
+            for (subject, pane) in panes.panes().iter().filter(|(_, pane)| pane.is_fresh) {
+                let is_new = pane.version == 0;
+                let was_told = || {
+                    let whole = Span::around(span.start, window.size);
+                    past::panes(&self.windows, *subject, whole).any(|(_, pane)| pane.version > 0)
+                };
+                let version = if is_new && is_late && was_told() { 2 } else { pane.version + 1 };
+                let sums =
+                    sums_of(ruled, &self.slots, &self.subjects, &self.windows, (*span, *subject, pane));
+                all.push(Settled { span: *span, subject: *subject, version, sums });
+            }
+        }
+        for Settled { span, subject, version, sums } in all {
+            if let Some(long) = self.subjects.get(subject).filter(|known| !known.long.is_empty()) {
+                let names: Vec<String> = long.long.keys().cloned().collect();
+                self.see(subject, span.end, &names, &sums);
+            }
+            let Some(window) = self.windows.get_mut(&span) else { continue };
+            (window.is_fresh, window.is_touched) = (false, true);
+            let Some(pane) = window.pane_mut(subject) else { continue };
+            (pane.is_fresh, pane.is_touched, pane.version, pane.sums) = (false, true, version, sums);
+        }
+    }
+
+    /// Remembers when each of the measures was seen last.
+    fn see(&mut self, subject: u64, at: Timestamp, measures: &[String], sums: &[(String, Sums)]) {
+        let Some(subject) = self.subjects.get_mut(subject) else { return };
+        for name in measures {
+            let is_seen = sums.iter().any(|(measure, sums)| measure == name && sums.samples > 0);
+            if let Some(long) = subject.long.get_mut(name).filter(|_| is_seen) {
+                long.seen = long.seen.max(Some(at));
+            }
+        }
     }
 
     /// Each episode takes its verdict, in the order of windows, requirements, labels and measures.
@@ -190,7 +200,7 @@ impl Fold {
             ) else {
                 continue;
             };
-            let pane = self.windows.get(&verdict.span).and_then(|window| window.panes().get(verdict.place));
+            let provenance = || provenance(&self.windows, verdict.subject, verdict.span);
             let mut scene = Scene {
                 at: verdict.span.end,
                 span: verdict.span,
@@ -200,7 +210,8 @@ impl Fold {
                 requirement,
                 judged,
                 reading: &verdict.reading,
-                provenance: pane.map(|(_, pane)| &pane.provenance),
+                provenance: &provenance,
+                window_kind: judged.window_kind(&ruled.model.defaults.window),
                 labels,
                 rule: None,
                 started_at: verdict.span.start,
@@ -263,7 +274,8 @@ impl Fold {
                     requirement,
                     judged,
                     reading: &Reading::default(),
-                    provenance: None,
+                    provenance: &|| None,
+                    window_kind: judged.window_kind(window),
                     labels,
                     rule: None,
                     started_at: self.now,

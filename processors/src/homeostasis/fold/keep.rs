@@ -5,7 +5,7 @@
 //! | `f` | [`Rest`], JSON |
 //! | `m` | the epoch (the model's text), JSON |
 //! | `s` subject | subject with its episodes, JSON |
-//! | `w` end start | whether it is closed, whether rows came since it was judged |
+//! | `w` end start | whether rows came since it was judged |
 //! | `p` end start subject | the pane, binary |
 
 use anyhow::Context;
@@ -23,13 +23,14 @@ use super::subject::Subject;
 use super::window::{Span, Window};
 
 /// The format of all values; another number is refused.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What is small and written every time.
 #[derive(Serialize, Deserialize)]
 struct Rest {
     version: u32,
     now: Timestamp,
+    closed_through: Timestamp,
     slots: Vec<(String, String, u32)>,
     next_subject: u64,
     is_overflowed: bool,
@@ -93,6 +94,7 @@ impl Fold {
         let rest = Rest {
             version: VERSION,
             now: self.now,
+            closed_through: self.closed_through,
             slots: self
                 .slots
                 .iter()
@@ -115,6 +117,7 @@ impl Fold {
             rest.version
         );
         self.now = rest.now;
+        self.closed_through = rest.closed_through;
         self.slots = rest
             .slots
             .into_iter()
@@ -134,8 +137,8 @@ impl Fold {
         self.subjects.next = rest.next_subject;
         self.subjects.is_overflowed = rest.is_overflowed;
         state.scan(b"w", &mut |key, value| {
-            let [is_closed, is_fresh] = <[u8; 2]>::try_from(value)?.map(|flag| flag != 0);
-            let window = Window::restored(is_closed, is_fresh);
+            let [is_fresh] = <[u8; 1]>::try_from(value)?.map(|flag| flag != 0);
+            let window = Window::restored(is_fresh);
             self.windows.insert(span_of(key)?, window);
             Ok(())
         })?;
@@ -145,7 +148,11 @@ impl Fold {
             window.put(number, Pane::decode(value)?);
             self.subjects.hold(number);
             Ok(())
-        })
+        })?;
+        if let Some(ruled) = &self.ruled {
+            self.subjects.remember_all(ruled, self.now, self.settings.subjects_max);
+        }
+        Ok(())
     }
 
     fn restore_model(&mut self, epoch: Epoch) -> anyhow::Result<()> {
@@ -160,7 +167,7 @@ impl Fold {
 }
 
 fn write_window(span: Span, window: &mut Window, state: &mut dyn KeyedState) -> anyhow::Result<()> {
-    let flags = [u8::from(window.is_closed), u8::from(window.is_fresh)];
+    let flags = [u8::from(window.is_fresh)];
     if window.is_touched || !window.is_stored {
         state.put(&window_key(span), &flags)?;
         window.is_touched = false;

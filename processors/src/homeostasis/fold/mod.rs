@@ -7,14 +7,19 @@
 mod behavior;
 mod cumulative;
 mod decide;
+mod dist;
 mod episode;
 mod epoch;
+mod gather;
 mod hold;
 mod ids;
 mod judge;
 mod keep;
+mod long;
 mod pane;
+mod past;
 mod points;
+mod provenance;
 mod ranges;
 mod reading;
 mod record;
@@ -36,6 +41,7 @@ use homeostat_pipeline::settings::ParseYaml;
 use metrics::{counter, gauge};
 
 use ids::Days;
+use past::Sliders;
 use route::{ORDINARY_UNIT, Paths};
 use rows::{Tally, Target};
 use ruled::{Ruled, Slot};
@@ -69,6 +75,10 @@ pub struct Fold {
     slots: Vec<Slot>,
     subjects: Subjects,
     windows: Windows,
+    /// Through when all windows were judged.
+    closed_through: Timestamp,
+    /// Merged panes: no state, only what need not be worked out again.
+    sliders: Sliders,
     days: Days,
     /// Where rows went before: no state, only what need not be worked out again.
     paths: Paths,
@@ -90,6 +100,8 @@ impl Fold {
             slots: vec![Slot::ordinary(String::new(), ORDINARY_UNIT.to_owned())],
             subjects: Subjects::default(),
             windows: Windows::new(),
+            closed_through: Timestamp::from_nanos(i64::MIN),
+            sliders: Sliders::default(),
             days: Days::default(),
             paths: Paths::default(),
             overflow_told: false,
@@ -121,6 +133,7 @@ impl Fold {
             subjects_max: self.settings.subjects_max,
             paths: &mut self.paths,
             now: self.now,
+            closed_through: self.closed_through,
         };
         rows::fold(&mut target, &columns, &mut tally);
         count(&tally);
@@ -140,21 +153,29 @@ impl Fold {
         self.drop_expired();
     }
 
-    /// Forgets windows that nothing can correct any more, and the subjects that only they knew.
+    /// Forgets panes that nothing can correct any more, and the subjects that only they knew; what a longer window needs of them is
+    /// remembered.
     fn drop_expired(&mut self) {
         let Some(ruled) = &self.ruled else { return };
         let kept_for = ruled.kept_for();
-        for (span, window) in window::expired(&mut self.windows, self.now, kept_for, ruled.looked_back()) {
-            for (subject, pane) in window.panes() {
-                self.subjects.release(*subject);
+        let expired = window::expired(&mut self.windows, self.now, kept_for, ruled.looked_back());
+        if expired.is_empty() {
+            return;
+        }
+        for (span, window) in expired {
+            for (number, pane) in window.panes() {
+                self.subjects.remember_pane(ruled, *number, span.start, &pane.sums);
+                self.subjects.release(*number);
                 if pane.is_stored {
-                    self.gone.push((span, Some(*subject)));
+                    self.gone.push((span, Some(*number)));
                 }
             }
             if window.is_stored {
                 self.gone.push((span, None));
             }
         }
+        self.subjects.forget(self.now, ruled.memory());
+        self.sliders.retain(|subject| self.subjects.get(subject).is_some());
     }
 
     fn notice(&self, kind: &str, message: String) -> Finding {

@@ -1,354 +1,12 @@
-//! What one subject's rows of one window come to, in any order: integers, fixed-point sums, extremes and the best of totally
-//! ordered lists. Merging is commutative, so neither the order of rows nor the cut into batches can show.
+//! What one subject's rows of one pane come to, in any order; and what several panes come to together.
 
 use std::collections::BTreeSet;
 
 use super::super::codec::{Reader, Writer};
-use super::super::sketch::Sketch;
 use super::cumulative::Raw;
-use super::ranges::Ranges;
-
-/// Exemplars kept for one pane.
-pub const EXEMPLARS_MAX: usize = 8;
-/// Other requirement keys kept for one pane; beyond that the first in alphabetical order.
-const ALSO_MAX: usize = 16;
-/// Fraction bits of the fixed-point sums.
-const FRACTION: i32 = 32;
-
-/// A trace id; zeros when there is none.
-pub type TraceId = [u8; 16];
-
-/// The traces with the highest ranks, each once, the highest first.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Exemplars(Vec<(f64, TraceId)>);
-
-impl Exemplars {
-    fn offer(&mut self, rank: f64, trace: TraceId) {
-        let better = |a: (f64, TraceId), b: (f64, TraceId)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).is_gt();
-        if self.0.len() == EXEMPLARS_MAX && !better((rank, trace), self.0[EXEMPLARS_MAX - 1]) {
-            return;
-        }
-        if trace == [0; 16] {
-            return;
-        }
-        if let Some(known) = self.0.iter().position(|(_, id)| *id == trace) {
-            if rank.total_cmp(&self.0[known].0).is_le() {
-                return;
-            }
-            self.0.remove(known);
-        }
-        let at = self.0.partition_point(|entry| better(*entry, (rank, trace)));
-        self.0.insert(at, (rank, trace));
-        self.0.truncate(EXEMPLARS_MAX);
-    }
-
-    /// Trace ids, the highest rank first.
-    pub fn traces(&self) -> impl Iterator<Item = (f64, TraceId)> + '_ {
-        self.0.iter().copied()
-    }
-
-    fn encode(&self, out: &mut Writer) {
-        out.unsigned(self.0.len() as u64);
-        for (rank, trace) in &self.0 {
-            out.float(*rank);
-            out.raw(trace);
-        }
-    }
-
-    fn decode(bytes: &mut Reader<'_>) -> anyhow::Result<Exemplars> {
-        let length = bytes.length(EXEMPLARS_MAX)?;
-        (0..length)
-            .map(|_| Ok((bytes.float()?, bytes.array()?)))
-            .collect::<anyhow::Result<_>>()
-            .map(Exemplars)
-    }
-}
-
-/// One observation, as far as a distribution sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Observation {
-    /// Not finite when there is none.
-    pub value: f64,
-    /// How many it stands for.
-    pub count: u64,
-    /// Whether it failed.
-    pub is_error: bool,
-    /// Where it can be looked at.
-    pub trace: TraceId,
-}
-
-/// The distribution of what one slot of a pane saw.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Dist {
-    /// Observations.
-    pub count: u64,
-    /// Those that failed.
-    pub errors: u64,
-    sum: i128,
-    /// Smallest value; +∞ without one.
-    pub min: f64,
-    /// Largest value; −∞ without one.
-    pub max: f64,
-    /// The values.
-    pub sketch: Sketch,
-    /// The values of which only bounds are known.
-    pub ranges: Ranges,
-    /// Whether the sum leaves some values out.
-    pub lacks_sum: bool,
-    /// Whether smallest and largest leave some values out.
-    pub lacks_extremes: bool,
-    /// The traces with the largest values.
-    pub high: Exemplars,
-    /// The traces with the smallest values, ranked by the value's negative; only where a measure is the better the higher.
-    pub low: Exemplars,
-    /// The traces that failed.
-    pub failed: Exemplars,
-}
-
-impl Default for Dist {
-    fn default() -> Dist {
-        Dist {
-            count: 0,
-            errors: 0,
-            sum: 0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-            sketch: Sketch::default(),
-            ranges: Ranges::default(),
-            lacks_sum: false,
-            lacks_extremes: false,
-            high: Exemplars::default(),
-            low: Exemplars::default(),
-            failed: Exemplars::default(),
-        }
-    }
-}
-
-/// Fixed point: exact for the numbers that telemetry holds, and addition of integers has no order.
-#[expect(clippy::cast_possible_truncation, reason = "floats saturate when they are cast")]
-fn fixed(value: f64) -> i128 {
-    let scaled = value * f64::from(FRACTION).exp2();
-    if scaled.abs() < 9e18 { i128::from(scaled as i64) } else { scaled as i128 }
-}
-
-impl Dist {
-    /// Takes in one observation.
-    pub fn add(&mut self, seen: &Observation, wants_low: bool) {
-        self.count = self.count.saturating_add(seen.count);
-        if seen.value.is_finite() {
-            self.sum = self.sum.saturating_add(fixed(seen.value).saturating_mul(i128::from(seen.count)));
-            self.min = self.min.min(seen.value);
-            self.max = self.max.max(seen.value);
-            self.sketch.add(seen.value, seen.count);
-            self.high.offer(seen.value, seen.trace);
-            if wants_low {
-                self.low.offer(-seen.value, seen.trace);
-            }
-        }
-        if seen.is_error {
-            self.errors = self.errors.saturating_add(seen.count);
-            self.failed.offer(if seen.value.is_finite() { seen.value } else { 0.0 }, seen.trace);
-        }
-    }
-
-    /// Takes in the sum of values that are in the ranges.
-    pub fn add_sum(&mut self, sum: f64) {
-        self.sum = self.sum.saturating_add(fixed(sum));
-    }
-
-    /// Takes in a trace whose value is counted already.
-    pub fn offer(&mut self, value: f64, trace: TraceId, is_error: bool, wants_low: bool) {
-        self.high.offer(value, trace);
-        if wants_low {
-            self.low.offer(-value, trace);
-        }
-        if is_error {
-            self.failed.offer(value, trace);
-        }
-    }
-
-    /// Observations that have a value.
-    pub fn values(&self) -> u64 {
-        self.sketch.count().saturating_add(self.ranges.total())
-    }
-
-    /// The sum of the values.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits of a sum are enough")]
-    pub fn sum(&self) -> f64 {
-        self.sum as f64 / f64::from(FRACTION).exp2()
-    }
-
-    fn encode(&self, out: &mut Writer) {
-        out.unsigned(self.count);
-        out.unsigned(self.errors);
-        out.wide(self.sum);
-        out.float(self.min);
-        out.float(self.max);
-        self.sketch.encode(out);
-        self.ranges.encode(out);
-        out.raw(&[u8::from(self.lacks_sum), u8::from(self.lacks_extremes)]);
-        self.high.encode(out);
-        self.low.encode(out);
-        self.failed.encode(out);
-    }
-
-    fn decode(bytes: &mut Reader<'_>) -> anyhow::Result<Dist> {
-        let (count, errors, sum) = (bytes.unsigned()?, bytes.unsigned()?, bytes.wide()?);
-        let (min, max) = (bytes.float()?, bytes.float()?);
-        let (sketch, ranges) = (Sketch::decode(bytes)?, Ranges::decode(bytes)?);
-        let [lacks_sum, lacks_extremes] = bytes.array()?.map(|flag: u8| flag != 0);
-        Ok(Dist {
-            count,
-            errors,
-            sum,
-            min,
-            max,
-            sketch,
-            ranges,
-            lacks_sum,
-            lacks_extremes,
-            high: Exemplars::decode(bytes)?,
-            low: Exemplars::decode(bytes)?,
-            failed: Exemplars::decode(bytes)?,
-        })
-    }
-}
-
-/// A text that all rows of a pane agree on, or not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Only {
-    /// No row yet.
-    #[default]
-    Unseen,
-    /// All rows say this; empty: all say nothing.
-    One(String),
-    /// They differ.
-    Many,
-}
-
-impl Only {
-    /// Takes in what one row says.
-    pub fn note(&mut self, text: &str) {
-        match self {
-            Only::Unseen => *self = Only::One(text.to_owned()),
-            Only::One(known) if known == text => {}
-            Only::One(_) => *self = Only::Many,
-            Only::Many => {}
-        }
-    }
-
-    /// What all of them say, when they say something.
-    pub fn get(&self) -> Option<&str> {
-        match self {
-            Only::One(text) if !text.is_empty() => Some(text),
-            Only::Unseen | Only::One(_) | Only::Many => None,
-        }
-    }
-
-    fn encode(&self, out: &mut Writer) {
-        match self {
-            Only::Unseen => out.unsigned(0),
-            Only::Many => out.unsigned(1),
-            Only::One(text) => {
-                out.unsigned(2);
-                out.text(text);
-            }
-        }
-    }
-
-    fn decode(bytes: &mut Reader<'_>) -> anyhow::Result<Only> {
-        Ok(match bytes.unsigned()? {
-            0 => Only::Unseen,
-            1 => Only::Many,
-            2 => Only::One(bytes.text()?.to_owned()),
-            other => anyhow::bail!("a checkpoint holds the unknown mark {other}"),
-        })
-    }
-}
-
-/// What the rows of a pane say beside their numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Provenance {
-    /// `service.name`.
-    pub service: Only,
-    /// The environment.
-    pub environment: Only,
-    /// `sea:{context}:{flow}`.
-    pub spec_node: Only,
-    /// Other requirement keys of the same observations; of a node's pane all requirement keys.
-    pub also: BTreeSet<String>,
-    /// The least of the rows'.
-    pub confidence: f64,
-    /// The weakest of the rows' [`homeostat_pipeline::evidence::Method`]s, as its place in the enumeration.
-    pub method: u8,
-    /// The worst of the rows' [`homeostat_pipeline::evidence::Correlation`]s, as its place in the enumeration.
-    pub status: u8,
-    /// The receiver's component id; of several the first in alphabetical order.
-    pub source: String,
-}
-
-impl Default for Provenance {
-    fn default() -> Provenance {
-        Provenance {
-            service: Only::Unseen,
-            environment: Only::Unseen,
-            spec_node: Only::Unseen,
-            also: BTreeSet::new(),
-            confidence: 1.0,
-            method: 0,
-            status: 0,
-            source: String::new(),
-        }
-    }
-}
-
-impl Provenance {
-    /// The least confidence of the rows, without the tail that comes of widening it from 32 bits.
-    pub fn confidence(&self) -> f64 {
-        (self.confidence * 1e6).round() / 1e6
-    }
-
-    /// Takes in another requirement key.
-    pub fn note_also(&mut self, key: &str) {
-        if !key.is_empty() && !self.also.contains(key) {
-            self.also.insert(key.to_owned());
-            if self.also.len() > ALSO_MAX {
-                self.also.pop_last();
-            }
-        }
-    }
-
-    /// Takes in a receiver.
-    pub fn note_source(&mut self, source: &str) {
-        if !source.is_empty() && (self.source.is_empty() || source < self.source.as_str()) {
-            source.clone_into(&mut self.source);
-        }
-    }
-
-    fn encode(&self, out: &mut Writer) {
-        self.service.encode(out);
-        self.environment.encode(out);
-        self.spec_node.encode(out);
-        out.unsigned(self.also.len() as u64);
-        for key in &self.also {
-            out.text(key);
-        }
-        out.float(self.confidence);
-        out.raw(&[self.method, self.status]);
-        out.text(&self.source);
-    }
-
-    fn decode(bytes: &mut Reader<'_>) -> anyhow::Result<Provenance> {
-        let (service, environment, spec_node) =
-            (Only::decode(bytes)?, Only::decode(bytes)?, Only::decode(bytes)?);
-        let length = bytes.length(ALSO_MAX)?;
-        let also = (0..length).map(|_| Ok(bytes.text()?.to_owned())).collect::<anyhow::Result<_>>()?;
-        let confidence = bytes.float()?;
-        let [method, status] = bytes.array()?;
-        let source = bytes.text()?.to_owned();
-        Ok(Provenance { service, environment, spec_node, also, confidence, method, status, source })
-    }
-}
+use super::dist::Dist;
+use super::long::Sums;
+use super::provenance::Provenance;
 
 /// One subject in one window.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -359,6 +17,8 @@ pub struct Pane {
     pub raw: BTreeSet<Raw>,
     /// What the rows say beside their numbers.
     pub provenance: Provenance,
+    /// Measure → what it adds to windows longer than panes are kept; only where a measure has such a window.
+    pub sums: Vec<(String, Sums)>,
     /// How often it was judged.
     pub version: u32,
     /// Whether rows came since it was last judged.
@@ -391,7 +51,21 @@ impl Pane {
 
     /// The same without the points that count since a start.
     pub fn without_raw(&self) -> Pane {
-        Pane { dists: self.dists.clone(), ..Pane::default() }
+        Pane {
+            dists: self.dists.clone(),
+            provenance: self.provenance.clone(),
+            version: self.version,
+            ..Pane::default()
+        }
+    }
+
+    /// Takes in what another pane came to; points that count since a start must have been resolved.
+    pub fn merge(&mut self, other: &Pane) {
+        for (slot, dist) in &other.dists {
+            let place = self.locate(*slot);
+            self.at(place).merge(dist);
+        }
+        self.provenance.merge(&other.provenance);
     }
 
     /// Its bytes.
@@ -407,6 +81,11 @@ impl Pane {
         }
         out.unsigned(self.raw.len() as u64);
         self.raw.iter().for_each(|raw| raw.encode(&mut out));
+        out.unsigned(self.sums.len() as u64);
+        for (measure, sums) in &self.sums {
+            out.text(measure);
+            sums.encode(&mut out);
+        }
         out.finish()
     }
 
@@ -425,7 +104,10 @@ impl Pane {
             .collect::<anyhow::Result<_>>()?;
         let length = bytes.length(1 << 24)?;
         let raw = (0..length).map(|_| Raw::decode(&mut bytes)).collect::<anyhow::Result<_>>()?;
-        Ok(Pane { dists, raw, provenance, version, is_fresh, is_touched: false, is_stored: true })
+        let sums = (0..bytes.length(u16::MAX.into())?)
+            .map(|_| Ok((bytes.text()?.to_owned(), Sums::decode(&mut bytes)?)))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Pane { dists, raw, provenance, sums, version, is_fresh, is_touched: false, is_stored: true })
     }
 }
 
@@ -433,6 +115,7 @@ impl Pane {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::dist::Observation;
     use super::*;
 
     fn observation() -> impl Strategy<Value = Observation> {
@@ -453,6 +136,7 @@ mod tests {
             pane.provenance.note_also(&format!("REQ-X-{:03}", seen.trace[0]));
             pane.provenance.service.note(if seen.is_error { "a" } else { "b" });
             pane.provenance.note_source(&seen.count.to_string());
+            pane.at(place).note_minute(i64::from(seen.trace[0] % 3), seen);
         }
         pane
     }
@@ -472,25 +156,23 @@ mod tests {
                 let again = Pane { is_stored: false, ..Pane::decode(&one.encode()).expect("it was just written") };
             prop_assert_eq!(again, one);
         }
-    }
 
-    #[test]
-    fn exemplars_are_the_best_traces_each_once() {
-        let mut exemplars = Exemplars::default();
-        for number in [3_u8, 1, 9, 4, 7, 9, 2, 8, 5, 6, 10, 3, 0] {
-            exemplars.offer(f64::from(number), [number; 16]);
+        #[test]
+        fn panes_merge_in_any_cut_to_what_one_pane_holds(
+            observations in prop::collection::vec(observation(), 0..120),
+            cuts in prop::collection::vec(0_usize..120, 0..6),
+        ) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(observations.len())).collect();
+            cuts.extend([0, observations.len()]);
+            cuts.sort_unstable();
+            let parts: Vec<Pane> = cuts.windows(2).map(|cut| pane_of(&observations[cut[0]..cut[1]])).collect();
+            let mut forwards = Pane::default();
+            parts.iter().for_each(|part| forwards.merge(part));
+            let mut backwards = Pane::default();
+            parts.iter().rev().for_each(|part| backwards.merge(part));
+            let whole = pane_of(&observations);
+            prop_assert_eq!(&forwards, &whole);
+            prop_assert_eq!(&backwards, &whole);
         }
-        exemplars.offer(99.0, [4; 16]);
-        let kept: Vec<u8> = exemplars.traces().map(|(_, trace)| trace[0]).collect();
-        assert_eq!(kept, [4, 10, 9, 8, 7, 6, 5, 3], "a trace that is none (zeros) is not kept");
-    }
-
-    #[test]
-    fn values_that_are_not_finite_count_and_nothing_else() {
-        let mut dist = Dist::default();
-        for value in [f64::NAN, f64::INFINITY, 2.0, 4.0] {
-            dist.add(&Observation { value, count: 2, is_error: false, trace: [1; 16] }, false);
-        }
-        assert_eq!((dist.count, dist.sketch.count(), dist.sum(), dist.max), (8, 4, 12.0, 4.0));
     }
 }

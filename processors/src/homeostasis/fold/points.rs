@@ -6,7 +6,7 @@ use homeostat_pipeline::evidence::point::{Content, Exponential, Form, Histogram,
 use homeostat_pipeline::evidence::schema::TextColumn;
 
 use super::cumulative::Raw;
-use super::pane::{Dist, Observation, TraceId};
+use super::dist::{Dist, Observation, TraceId};
 use super::route::{Route, Said, slot};
 use super::rows::Tally;
 use super::ruled::Slot;

@@ -36,6 +36,11 @@ impl Ranges {
         }
     }
 
+    /// Takes in another's.
+    pub fn merge(&mut self, other: &Ranges) {
+        other.iter().for_each(|(lo, hi, count)| self.add(lo, hi, count));
+    }
+
     /// How many values.
     pub fn total(&self) -> u64 {
         self.total

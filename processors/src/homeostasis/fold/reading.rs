@@ -1,12 +1,13 @@
 //! From what a pane holds to the value of a measure, and how well it is known.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::model::{Direction, Expectation, Statistic};
 use super::super::sketch;
 use super::super::units::Unit;
-use super::pane::{Dist, EXEMPLARS_MAX, Exemplars, TraceId};
+use super::dist::{Dist, EXEMPLARS_MAX, Exemplars, TraceId};
+use super::long::Sums;
 use super::points::Take;
 use super::ranges::{Piece, value_at};
 
@@ -34,6 +35,10 @@ pub struct Part<'a> {
     pub dist: &'a Dist,
     /// In which unit.
     pub unit: Unit,
+    /// Whether its rows name the measure, and their values are what it is.
+    pub is_named: bool,
+    /// Whether its rows are those of a ratio that are good.
+    pub is_good: bool,
 }
 
 #[expect(
@@ -105,31 +110,106 @@ impl Part<'_> {
     }
 }
 
-/// Reads a measure from its parts, in a window that is `size` long.
+/// What is asked of a window.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Of which measure.
+    pub expected: &'a Expectation,
+    /// The measure's own statistic, or another one of the same observations.
+    pub statistic: Statistic,
+    /// How long the window is.
+    pub size: Duration,
+    /// With fewer observations shares and quantiles are unknown.
+    pub min_samples: u64,
+}
+
+/// What the parts of a pane add up to.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are far below 2^53")]
-pub fn read(expected: &Expectation, parts: &[Part<'_>], size: Duration, min_samples: u64) -> Reading {
-    let statistic = expected.measure.statistic;
+pub fn sums(expected: &Expectation, statistic: Statistic, parts: &[Part<'_>]) -> Sums {
     let is_counted = statistic.is_counted();
-    let samples = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.samples(is_counted)));
-    let errors = parts.iter().map(|part| part.failed(statistic)).sum::<f64>().round() as u64;
+    let (up, down) = up_and_down(parts);
+    let mut sums = Sums { up, down, ..Sums::default() };
+    for part in parts {
+        let is_report = part.is_named || part.is_measured() || statistic == Statistic::Sum;
+        if is_report && statistic != Statistic::Ratio {
+            let reported = part.unit.convert(part.dist.sum(), expected.unit).unwrap_or(0.0);
+            sums.reported += if part.dist.values() > 0 { reported } else { 0.0 };
+            sums.reports = sums.reports.saturating_add(part.dist.values());
+            sums.samples = sums.samples.saturating_add(part.dist.values());
+            continue;
+        }
+        if statistic == Statistic::Ratio {
+            // Those that are good are among all.
+            sums.amount += if part.is_good { 0.0 } else { part.amount() };
+            sums.failed += if part.is_good { -part.amount() } else { part.amount() };
+            continue;
+        }
+        sums.amount += part.amount();
+        sums.failed += part.failed(statistic);
+        sums.samples = sums.samples.saturating_add(part.samples(is_counted));
+    }
+    if statistic == Statistic::Ratio {
+        sums.failed = sums.failed.max(0.0);
+        sums.samples = sums.amount.max(0.0).round() as u64;
+    }
+    sums
+}
+
+/// Minutes in which at least half of what was observed succeeded, and the others in which something was observed.
+fn up_and_down(parts: &[Part<'_>]) -> (u64, u64) {
+    let mut minutes: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
+    for (minute, (count, errors)) in parts.iter().flat_map(|part| &part.dist.minutes) {
+        let known = minutes.entry(*minute).or_default();
+        *known = (known.0.saturating_add(*count), known.1.saturating_add(*errors));
+    }
+    let down = minutes.values().filter(|(count, errors)| errors.saturating_mul(2) > *count).count() as u64;
+    (minutes.len() as u64 - down, down)
+}
+
+/// Reads a measure from its parts.
+pub fn read(question: &Question<'_>, parts: &[Part<'_>]) -> Reading {
+    let Question { expected, statistic, min_samples, .. } = *question;
+    if statistic.is_counted() {
+        return Reading {
+            traces: traces(expected, statistic, parts),
+            ..read_sums(question, &sums(expected, statistic, parts))
+        };
+    }
+    let samples = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.samples(false)));
     let is_measured = parts.iter().all(Part::is_measured);
     let needed = if needs_samples(statistic) && !is_measured { min_samples } else { 0 };
-    let known = if samples == 0 || samples < needed { None } else { value(expected, parts, size) };
+    let known = if samples == 0 || samples < needed { None } else { value(question, parts) };
     let known = known.filter(|(value, _)| value.is_finite());
     let (value, margin) = known.map_or((None, 0.0), |(value, margin)| (Some(value), margin));
-    Reading { value, margin, samples, errors, traces: traces(expected, parts) }
+    Reading {
+        value,
+        margin,
+        samples,
+        errors: errors(statistic, parts),
+        traces: traces(expected, statistic, parts),
+    }
+}
+
+/// Reads a measure from what it adds up to.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are far below 2^53")]
+pub fn read_sums(question: &Question<'_>, sums: &Sums) -> Reading {
+    let Question { expected, statistic, size, min_samples } = *question;
+    let is_reported = sums.reports > 0 && sums.reports == sums.samples;
+    let needed = if needs_samples(statistic) && !is_reported { min_samples } else { 0 };
+    let is_known = sums.samples > 0 && sums.samples >= needed;
+    let value = is_known.then(|| sums.value(statistic, expected.unit, size)).flatten();
+    let errors = sums.failed.max(0.0).round() as u64;
+    Reading { value, margin: 0.0, samples: sums.samples, errors, traces: Vec::new() }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are far below 2^53")]
+fn errors(statistic: Statistic, parts: &[Part<'_>]) -> u64 {
+    parts.iter().map(|part| part.failed(statistic)).sum::<f64>().round() as u64
 }
 
 /// The value, and how well it is known.
-fn value(expected: &Expectation, parts: &[Part<'_>], size: Duration) -> Option<(f64, f64)> {
-    let unit = expected.unit;
-    let statistic = expected.measure.statistic;
-    let measured: Vec<Part<'_>> = parts.iter().filter(|part| part.is_measured()).copied().collect();
-    if statistic.is_counted() && !measured.is_empty() {
-        return mean(&measured, unit).map(|value| (value, 0.0));
-    }
-    let amount = || parts.iter().map(Part::amount).sum::<f64>();
-    let failed = || parts.iter().map(|part| part.failed(statistic)).sum::<f64>();
+fn value(question: &Question<'_>, parts: &[Part<'_>]) -> Option<(f64, f64)> {
+    let unit = question.expected.unit;
     let values = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.dist.values()));
     let extreme = |rank: u64, of: fn(&Dist) -> f64, better: fn(f64, f64) -> f64| {
         if parts.iter().any(|part| part.dist.lacks_extremes) {
@@ -140,17 +220,20 @@ fn value(expected: &Expectation, parts: &[Part<'_>], size: Duration) -> Option<(
         all.reduce(better).map(|value| (value, 0.0))
     };
     let exactly = |value: Option<f64>| value.map(|value| (value, 0.0));
-    match statistic {
+    match question.statistic {
         Statistic::Quantile(quantile) => quantile_of(parts, quantile, unit),
         Statistic::Mean => exactly(mean(parts, unit)),
         Statistic::Min => extreme(1, |dist| dist.min, f64::min),
         Statistic::Max => extreme(values, |dist| dist.max, f64::max),
         Statistic::Sum => exactly(sum(parts, unit)),
-        Statistic::ErrorRate => exactly(Unit::RATIO.convert(failed() / amount(), unit)),
-        Statistic::SuccessRate => exactly(Unit::RATIO.convert((amount() - failed()) / amount(), unit)),
-        Statistic::Rate => exactly(Unit::PER_SECOND.convert(amount() / size.as_secs_f64(), unit)),
-        Statistic::Count => Some((amount(), 0.0)),
-        Statistic::ErrorCount => Some((failed(), 0.0)),
+        Statistic::ErrorRate
+        | Statistic::SuccessRate
+        | Statistic::Rate
+        | Statistic::Count
+        | Statistic::ErrorCount
+        | Statistic::Uptime
+        | Statistic::Downtime
+        | Statistic::Ratio => None,
     }
 }
 
@@ -166,8 +249,8 @@ fn mean(parts: &[Part<'_>], unit: Unit) -> Option<f64> {
     Some(sum(parts, unit)? / values as f64)
 }
 
-fn traces(expected: &Expectation, parts: &[Part<'_>]) -> Vec<TraceId> {
-    let is_counted = expected.measure.statistic.is_counted();
+fn traces(expected: &Expectation, statistic: Statistic, parts: &[Part<'_>]) -> Vec<TraceId> {
+    let is_counted = statistic.is_counted();
     let best = |of: fn(&Dist) -> &Exemplars| {
         let mut ranked: Vec<(f64, TraceId)> = parts
             .iter()
@@ -198,13 +281,19 @@ fn traces(expected: &Expectation, parts: &[Part<'_>]) -> Vec<TraceId> {
 /// Few observations make a share or a quantile unknown; a count or an extreme is what it is.
 const fn needs_samples(statistic: Statistic) -> bool {
     match statistic {
-        Statistic::Quantile(_) | Statistic::Mean | Statistic::ErrorRate | Statistic::SuccessRate => true,
+        Statistic::Quantile(_)
+        | Statistic::Mean
+        | Statistic::ErrorRate
+        | Statistic::SuccessRate
+        | Statistic::Ratio => true,
         Statistic::Min
         | Statistic::Max
         | Statistic::Sum
         | Statistic::Rate
         | Statistic::Count
-        | Statistic::ErrorCount => false,
+        | Statistic::ErrorCount
+        | Statistic::Uptime
+        | Statistic::Downtime => false,
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::model::{Defaults, Requirement, Rule};
 use super::decide::Reason;
 use super::episode::Episode;
 use super::ids::Days;
-use super::pane::Provenance;
+use super::provenance::Provenance;
 use super::ranges::MARGIN_MAX;
 use super::reading::Reading;
 use super::ruled::Judged;
@@ -39,7 +39,9 @@ pub struct Scene<'a> {
     /// What the measure came to.
     pub reading: &'a Reading,
     /// What the rows of the window say beside their numbers; none when there is no window (silence).
-    pub provenance: Option<&'a Provenance>,
+    pub provenance: &'a dyn Fn() -> Option<Provenance>,
+    /// `tumbling`, `sliding` or `calendar_month`.
+    pub window_kind: &'static str,
     /// The group labels.
     pub labels: &'a BTreeMap<String, String>,
     /// The worst rule that fires.
@@ -73,8 +75,8 @@ pub fn record(
     if let Some(rule) = scene.rule {
         name_rule(&mut deviation, rule, scene);
     }
-    if let Some(provenance) = scene.provenance {
-        name_evidence(&mut deviation, provenance, scene);
+    if let Some(provenance) = (scene.provenance)() {
+        name_evidence(&mut deviation, &provenance, scene);
     } else if reason != Reason::ModelChanged {
         deviation.current_value = None;
         deviation.deviation_percentage = None;
@@ -134,7 +136,7 @@ fn open(scene: &mut Scene<'_>, previous_uid: Option<String>) -> Option<Deviation
             requirement_source: scene.judged.expected.source.clone(),
         },
         window: DeviationWindow {
-            kind: "tumbling".to_owned(),
+            kind: scene.window_kind.to_owned(),
             start: scene.span.start,
             end: scene.span.end,
             samples: 0,
@@ -180,7 +182,7 @@ fn name_evidence(deviation: &mut Deviation, provenance: &Provenance, scene: &Sce
     deviation.baseline_value = expected.baseline.and_then(|baseline| baseline.center);
     deviation.deviation_percentage = percentage(deviation.current_value, deviation.baseline_value);
     deviation.window = DeviationWindow {
-        kind: "tumbling".to_owned(),
+        kind: scene.window_kind.to_owned(),
         start: scene.span.start,
         end: scene.span.end,
         samples: scene.reading.samples,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::evidence::columns::{Columns, Texts};
 use homeostat_pipeline::evidence::schema::TextColumn;
 
@@ -79,6 +80,8 @@ pub struct Step {
     pub takes_value: bool,
     /// Whether the pane is a node's.
     pub is_node: bool,
+    /// Whether its minutes are told apart as up and down.
+    pub needs_minutes: bool,
 }
 
 /// A step, and where it leads in the route's window.
@@ -221,6 +224,8 @@ pub struct Maker<'a> {
     pub subjects_max: usize,
     /// What was worked out before.
     pub paths: &'a mut Paths,
+    /// The entry's time.
+    pub now: Timestamp,
 }
 
 impl Maker<'_> {
@@ -262,9 +267,21 @@ impl Maker<'_> {
                 unit => unit,
             };
             let slot = if is_point { Some(0) } else { slot(self.slots, measure, unit, Take::Observations) };
-            if let (Some(subject), Some(slot)) = (self.subjects.intern(identity, self.subjects_max), slot) {
+            let subject = self.subjects.intern(identity, self.subjects_max);
+            if let Some(subject) = subject.filter(|_| group.is_remembered()) {
+                self.subjects.remember(subject, group, self.now);
+            }
+            if let (Some(subject), Some(slot)) = (subject, slot) {
                 let wants_low = group.wants_low(measure);
-                path.steps.push(Step { subject, slot, wants_low, takes_value: true, is_node: false });
+                let needs_minutes = !is_point && unit == ORDINARY_UNIT && group.needs_minutes(measure);
+                path.steps.push(Step {
+                    subject,
+                    slot,
+                    wants_low,
+                    takes_value: true,
+                    is_node: false,
+                    needs_minutes,
+                });
             }
         }
         // Spans are what a flow does; points of the same would count it twice.
@@ -275,7 +292,14 @@ impl Maker<'_> {
             return path;
         };
         let takes_value = said.get(TextColumn::Unit) == ORDINARY_UNIT;
-        path.steps.push(Step { subject, slot: 0, wants_low: false, takes_value, is_node: true });
+        path.steps.push(Step {
+            subject,
+            slot: 0,
+            wants_low: false,
+            takes_value,
+            is_node: true,
+            needs_minutes: false,
+        });
         path
     }
 }

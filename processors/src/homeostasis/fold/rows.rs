@@ -9,15 +9,17 @@ use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::evidence::columns::Columns;
 use homeostat_pipeline::evidence::schema::TextColumn;
 
-use super::pane::{Observation, Pane};
+use super::dist::Observation;
+use super::pane::Pane;
 use super::points;
 use super::route::{Maker, Paths, Route, Routes, Said};
 use super::ruled::{Ruled, Slot};
 use super::subject::Subjects;
-use super::window::{Span, Window, Windows};
+use super::window::{Span, Window, Windows, end_after, is_closed};
 
 /// Rows further in the future than this are counted and not folded.
 const AHEAD_MAX: Duration = Duration::from_secs(600);
+const MINUTE_NANOS: i64 = 60_000_000_000;
 
 /// What became of rows, by the observations that they stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,12 +54,14 @@ pub struct Target<'a> {
     pub paths: &'a mut Paths,
     /// The entry's time.
     pub now: Timestamp,
+    /// Through when all windows were judged.
+    pub closed_through: Timestamp,
 }
 
 /// Folds the rows.
 pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
-    let window = &target.ruled.model.defaults.window;
-    let kept_for = target.ruled.kept_for();
+    let every = target.ruled.model.defaults.window.every;
+    let corrected_for = target.ruled.corrected_for();
     target.paths.refresh(target.subjects.generation);
     let mut routes = Routes::new(columns);
     let mut corrected = BTreeSet::new();
@@ -74,9 +78,9 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
         }
         let span = match &current {
             Some((span, _)) if span.start <= time && time < span.end => *span,
-            Some(_) | None => Span::around(time, window.size),
+            Some(_) | None => Span::around(time, target.ruled.pane),
         };
-        if span.end + kept_for < target.now {
+        if end_after(span.end, every) + corrected_for < target.now {
             tally.late = tally.late.saturating_add(count);
             continue;
         }
@@ -86,6 +90,7 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
             slots: &mut *target.slots,
             subjects_max: target.subjects_max,
             paths: &mut *target.paths,
+            now: target.now,
         };
         let (route, texts) = routes.find(row, maker);
         if route.is_overflowed {
@@ -102,9 +107,9 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
             settle(route, span, window, target.subjects, &texts);
         }
         if !route.is_point {
-            drop_in(route, window, columns, row, count);
+            drop_in(route, window, columns, row, time);
         } else if points::drop_in(route, window, columns, row, &texts, target.slots, tally)
-            && window.is_closed
+            && is_closed(span, target.closed_through, every)
         {
             corrected.extend(route.stops.iter().map(|stop| (span, stop.step.subject)));
         }
@@ -157,18 +162,24 @@ fn settle(route: &mut Route, span: Span, window: &mut Window, subjects: &mut Sub
     }
 }
 
-fn drop_in(route: &Route, window: &mut Window, columns: &Columns, row: usize, count: u64) {
+fn drop_in(route: &Route, window: &mut Window, columns: &Columns, row: usize, time: Timestamp) {
     let seen = Observation {
         value: columns.value(row).unwrap_or(f64::NAN),
-        count,
+        count: columns.count(row),
         is_error: columns.is_error(row),
         trace: columns.trace_id(row).unwrap_or_default(),
     };
     let without = Observation { value: f64::NAN, ..seen };
     let confidence = f64::from(columns.confidence(row));
+    let minute = time.as_nanos().div_euclid(MINUTE_NANOS);
     for stop in &route.stops {
         let pane: &mut Pane = window.at(stop.place.0);
         pane.provenance.confidence = pane.provenance.confidence.min(confidence);
-        pane.at(stop.place.1).add(if stop.step.takes_value { &seen } else { &without }, stop.step.wants_low);
+        let seen = if stop.step.takes_value { &seen } else { &without };
+        let dist = pane.at(stop.place.1);
+        dist.add(seen, stop.step.wants_low);
+        if stop.step.needs_minutes {
+            dist.note_minute(minute, seen);
+        }
     }
 }

@@ -3,17 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::model::{Direction, Expectation, Model, Requirement, Rule};
+use homeostat_pipeline::clock::Timestamp;
+
+use super::super::condition::{Aggregate, COUNTS_MAX, Lookback, VALUES_MAX};
+use super::super::model::{Direction, Expectation, Model, Requirement, Rule, Statistic, Window, pane_of};
 use super::super::units::{Dimension, Unit};
+use super::long::{Long, Sums};
 use super::pane::Pane;
 use super::points::Take;
-use super::reading::{self, Part, Reading};
+use super::reading::{self, Part, Question, Reading};
+use super::route::ORDINARY_UNIT;
 
 /// A model and what is derived from it.
 #[derive(Debug)]
 pub struct Ruled {
     /// The model.
     pub model: Model,
+    /// The length of a pane.
+    pub pane: Duration,
     /// Requirement key → its groups; only requirements with rules.
     pub groups: BTreeMap<String, Vec<Group>>,
 }
@@ -27,11 +34,16 @@ pub struct Group {
     pub measures: Vec<Judged>,
 }
 
+/// What a ratio's rows that are good end in.
+const GOOD_ROWS: &str = "#good";
+
 /// A measure and the rules on it.
 #[derive(Clone, Debug)]
 pub struct Judged {
     /// Its place among all of the model's.
     pub number: usize,
+    /// The functions of windows that its rules name, by their columns.
+    pub lookbacks: Vec<Lookback>,
     /// Unit, direction, thresholds, baseline.
     pub expected: Expectation,
     /// In the order written; never empty.
@@ -69,7 +81,24 @@ impl Ruled {
         for (number, judged) in all.enumerate() {
             judged.number = number;
         }
-        Ruled { model, groups }
+        let pane = pane_of(&model.defaults.window, &model.requirements);
+        Ruled { pane, model, groups }
+    }
+
+    /// All measures with rules.
+    pub fn judged(&self) -> impl Iterator<Item = &Judged> {
+        self.groups.values().flatten().flat_map(|group| &group.measures)
+    }
+
+    /// Whether the requirement holds yet in windows that end at `end`.
+    pub fn holds(&self, req: &str, end: Timestamp) -> bool {
+        let from = self.model.requirements.get(req).and_then(|requirement| requirement.effective_from);
+        from.is_none_or(|from| end >= from)
+    }
+
+    /// Whether windows are single panes.
+    pub fn is_plain(&self) -> bool {
+        self.model.defaults.window.size == self.pane
     }
 
     /// The group of a requirement that judges by exactly these labels.
@@ -77,10 +106,23 @@ impl Ruled {
         self.groups.get(req)?.iter().find(|group| group.labels.iter().eq(labels.clone()))
     }
 
-    /// How long after its end a window is kept: late rows correct it.
-    pub fn kept_for(&self) -> Duration {
+    /// How long after its end a window is corrected by late rows.
+    pub fn corrected_for(&self) -> Duration {
         let window = &self.model.defaults.window;
         window.correction.max(window.allowed_lateness)
+    }
+
+    /// How long after its end a pane is kept: as long as a window that it is in may be corrected.
+    pub fn kept_for(&self) -> Duration {
+        let window = &self.model.defaults.window;
+        let back = |lookback: &Lookback| match lookback.aggregate {
+            Aggregate::Previous => window.size + window.every,
+            Aggregate::Missing => Duration::ZERO,
+            _ if is_long(lookback) => Duration::ZERO,
+            _ => lookback.window,
+        };
+        let longest = self.judged().flat_map(|judged| &judged.lookbacks).map(back).max().unwrap_or_default();
+        self.corrected_for() + longest.max(window.size).saturating_sub(self.pane)
     }
 
     /// How much longer one with cumulative points is kept: later windows count on from its last ones.
@@ -97,13 +139,19 @@ impl Ruled {
     }
 }
 
+/// Whether it looks back further than panes are kept.
+pub fn is_long(lookback: &Lookback) -> bool {
+    lookback.window > VALUES_MAX && lookback.aggregate != Aggregate::Missing
+}
+
 fn groups_of(requirement: &Requirement) -> Vec<Group> {
     let labels: BTreeSet<&Vec<String>> = requirement.rules.iter().map(|rule| &rule.group_by).collect();
     let group = |labels: &Vec<String>| {
         let judged = requirement.expectations.iter().filter_map(|(name, expected)| {
             let rules: Vec<Rule> =
                 requirement.rules_of(name).filter(|rule| rule.group_by == *labels).cloned().collect();
-            (!rules.is_empty()).then(|| Judged { number: 0, expected: expected.clone(), rules })
+            let lookbacks = requirement.lookbacks.get(name).cloned().unwrap_or_default();
+            (!rules.is_empty()).then(|| Judged { number: 0, lookbacks, expected: expected.clone(), rules })
         });
         Group { labels: labels.clone(), measures: judged.collect() }
     };
@@ -111,6 +159,21 @@ fn groups_of(requirement: &Requirement) -> Vec<Group> {
 }
 
 impl Group {
+    /// Whether its subjects are judged without data too: a rule asks whether something is missing.
+    pub fn awaits(&self) -> bool {
+        self.measures.iter().any(Judged::awaits)
+    }
+
+    /// Whether more is remembered of its subjects than panes.
+    pub fn is_remembered(&self) -> bool {
+        self.measures.iter().any(Judged::is_remembered)
+    }
+
+    /// Whether minutes of rows with this `measure` column are told apart as up and down.
+    pub fn needs_minutes(&self, measure: &str) -> bool {
+        self.measures.iter().any(|judged| judged.expected.measure.needs_minutes() && judged.takes(measure))
+    }
+
     /// Whether any of its measures reads rows with this `measure` column.
     pub fn takes(&self, measure: &str) -> bool {
         self.measures.iter().any(|judged| judged.takes(measure))
@@ -127,18 +190,49 @@ impl Group {
 }
 
 impl Judged {
+    /// Whether a rule asks whether something is missing.
+    pub fn awaits(&self) -> bool {
+        self.lookbacks.iter().any(|lookback| lookback.aggregate == Aggregate::Missing)
+    }
+
+    /// The length of the buckets that it is remembered by beyond its panes; none where it is not.
+    pub fn bucket(&self) -> Option<Duration> {
+        let longest =
+            self.lookbacks.iter().filter(|lookback| is_long(lookback)).map(|lookback| lookback.window).max();
+        if self.expected.measure.is_monthly {
+            Some(Long::bucket(COUNTS_MAX))
+        } else {
+            longest.map(Long::bucket)
+        }
+    }
+
+    /// The kind of its windows, as findings name it.
+    pub fn window_kind(&self, window: &Window) -> &'static str {
+        if self.expected.measure.is_monthly { "calendar_month" } else { window.kind() }
+    }
+
+    /// Whether more is remembered of it than panes.
+    pub fn is_remembered(&self) -> bool {
+        self.awaits() || self.bucket().is_some()
+    }
+
     fn takes(&self, measure: &str) -> bool {
         if measure.is_empty() {
-            self.expected.measure.takes_spans || self.expected.measure.statistic.is_counted()
+            self.expected.measure.takes_ordinary()
         } else {
             self.expected.measure.field_unit(measure).is_some()
         }
     }
 
-    /// The unit in which the values of a slot come; none when the slot does not feed this measure.
-    fn unit_of(&self, slot: &Slot) -> Option<Unit> {
-        let statistic = self.expected.measure.statistic;
-        let is_counted = statistic.is_counted();
+    /// Whether the values of a slot are the measure itself: uptime that somebody else worked out.
+    fn is_report(&self, slot: &Slot) -> bool {
+        let is_span = slot.unit == ORDINARY_UNIT && slot.take == Take::Observations;
+        self.expected.measure.needs_minutes() && !slot.measure.is_empty() && !is_span
+    }
+
+    /// The unit in which the values of a slot come; none when the slot does not feed `statistic` of this measure.
+    fn unit_of(&self, statistic: Statistic, slot: &Slot) -> Option<Unit> {
+        let is_counted = statistic.is_counted() && !self.is_report(slot);
         let feeds = match slot.take {
             // Spans count what happened; a histogram of the same may be there beside them, and must be selected to count.
             Take::Histograms => !(is_counted && slot.measure.is_empty()),
@@ -161,25 +255,55 @@ impl Judged {
         (unit.dimension() == self.expected.unit.dimension()).then_some(unit)
     }
 
-    /// Reads the measure from a pane whose window is `size` long.
-    pub fn read(&self, pane: &Pane, slots: &[Slot], size: Duration, min_samples: u64) -> Reading {
-        let mut parts: Vec<(&Slot, Part<'_>)> = (0_u32..)
+    /// What feeds `statistic` of the measure's observations in a pane.
+    pub fn parts<'p>(&self, statistic: Statistic, pane: &'p Pane, slots: &[Slot]) -> Vec<Part<'p>> {
+        let mut parts: Vec<(&Slot, Part<'p>)> = (0_u32..)
             .zip(slots)
             .filter_map(|(number, slot)| {
-                let (dist, unit) = (pane.dist(number)?, self.unit_of(slot)?);
-                Some((slot, Part { take: slot.take, dist, unit }))
+                let (dist, unit) = (pane.dist(number)?, self.unit_of(statistic, slot)?);
+                let is_named = self.is_report(slot);
+                let is_good = slot.measure.ends_with(GOOD_ROWS);
+                Some((slot, Part { take: slot.take, dist, unit, is_named, is_good }))
             })
             .collect();
         // Slots are numbered as they come; sums of floats must not show it.
         parts.sort_by_key(|(slot, _)| *slot);
-        let parts: Vec<Part<'_>> = parts.into_iter().map(|(_, part)| part).collect();
-        reading::read(&self.expected, &parts, size, min_samples)
+        parts.into_iter().map(|(_, part)| part).collect()
+    }
+
+    /// Reads the measure from a pane whose window is `size` long.
+    pub fn read(&self, pane: &Pane, slots: &[Slot], size: Duration, min_samples: u64) -> Reading {
+        self.read_as(self.expected.measure.statistic, pane, slots, size, min_samples)
+    }
+
+    /// Reads another statistic of the same observations.
+    pub fn read_as(
+        &self,
+        statistic: Statistic,
+        pane: &Pane,
+        slots: &[Slot],
+        size: Duration,
+        min_samples: u64,
+    ) -> Reading {
+        let question = Question { expected: &self.expected, statistic, size, min_samples };
+        reading::read(&question, &self.parts(statistic, pane, slots))
+    }
+
+    /// What the measure adds to windows that are longer than panes are kept.
+    pub fn sums(&self, pane: &Pane, slots: &[Slot]) -> Sums {
+        let statistic = self.expected.measure.statistic;
+        let statistic = if statistic.is_counted() || self.expected.measure.is_monthly {
+            statistic
+        } else {
+            Statistic::Count
+        };
+        reading::sums(&self.expected, statistic, &self.parts(statistic, pane, slots))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::pane::Observation;
+    use super::super::dist::Observation;
     use super::*;
 
     /// The only measure of a model that has only this one.

@@ -2,10 +2,15 @@
 //! number, given in the order of first appearance and never again, by which panes name it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use homeostat_pipeline::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::episode::Episode;
+use super::epoch::judged_of;
+use super::long::{Long, Sums};
+use super::ruled::{Group, Judged, Ruled};
 
 /// What the fold calls a label of the subject that takes what is over the limit.
 const OVERFLOW: &str = "other";
@@ -39,6 +44,9 @@ pub struct Subject {
     pub identity: Identity,
     /// Measure → its episode.
     pub episodes: BTreeMap<String, Episode>,
+    /// Measure → what is remembered beyond its panes; only where a rule needs it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub long: BTreeMap<String, Long>,
     /// How many panes name it.
     #[serde(skip)]
     pub panes: u32,
@@ -57,6 +65,8 @@ pub struct Subjects {
     all: BTreeMap<u64, Subject>,
     /// Those with an episode that the passing of time can move.
     watched: BTreeSet<u64>,
+    /// Those of which a rule asks whether something is missing: they are judged without data too.
+    awaited: BTreeSet<u64>,
     /// The next number.
     pub next: u64,
     /// Whether the limit was reached under the model that holds.
@@ -96,8 +106,14 @@ impl Subjects {
     fn insert(&mut self, identity: Identity) -> u64 {
         let number = self.next;
         self.next += 1;
-        let subject =
-            Subject { identity, episodes: BTreeMap::new(), panes: 0, is_touched: true, is_stored: false };
+        let subject = Subject {
+            identity,
+            episodes: BTreeMap::new(),
+            long: BTreeMap::new(),
+            panes: 0,
+            is_touched: true,
+            is_stored: false,
+        };
         self.put(number, subject);
         number
     }
@@ -132,8 +148,113 @@ impl Subjects {
     pub fn release(&mut self, number: u64) {
         let Some(subject) = self.all.get_mut(&number) else { return };
         subject.panes = subject.panes.saturating_sub(1);
-        if subject.panes == 0 && !self.watched.contains(&number) {
+        if self.is_idle(number) {
             self.remove(number);
+        }
+    }
+
+    /// Whether neither pane nor episode nor memory needs it.
+    fn is_idle(&self, number: u64) -> bool {
+        let is_needed = self.watched.contains(&number) || self.awaited.contains(&number);
+        !is_needed
+            && self.all.get(&number).is_some_and(|subject| subject.panes == 0 && subject.long.is_empty())
+    }
+
+    /// A rule needs more of it than panes: that is remembered from `now` on.
+    pub fn remember(&mut self, number: u64, group: &Group, now: Timestamp) {
+        let Some(subject) = self.all.get_mut(&number) else { return };
+        for judged in group.measures.iter().filter(|judged| judged.is_remembered()) {
+            let name = &judged.expected.measure.name;
+            if !subject.long.contains_key(name) {
+                subject.long.insert(name.clone(), Long::new(now));
+                subject.is_touched = true;
+            }
+        }
+        if group.awaits() {
+            self.awaited.insert(number);
+        }
+    }
+
+    /// Under another model: what its rules need is remembered from `now` on, what they do not need is forgotten.
+    pub fn remember_all(&mut self, ruled: &Ruled, now: Timestamp, max: usize) {
+        for (req, groups) in &ruled.groups {
+            // What never reported is missing too, where the model says who that is.
+            if groups.iter().any(|group| group.labels.is_empty() && group.awaits()) {
+                self.intern(Identity::Requirement { req: req.clone(), labels: BTreeMap::new() }, max);
+            }
+        }
+        self.awaited.clear();
+        let numbers: Vec<u64> = self.all.keys().copied().collect();
+        for number in numbers {
+            let Some(subject) = self.all.get_mut(&number) else { continue };
+            let group = match &subject.identity {
+                Identity::Requirement { req, labels } => ruled.group(req, labels.keys()),
+                Identity::Node { .. } => None,
+            };
+            let remembered = |name: &String| {
+                let measures = group.map_or(&[][..], |group| &group.measures);
+                measures.iter().any(|judged| judged.expected.measure.name == *name && judged.is_remembered())
+            };
+            let before = subject.long.len();
+            subject.long.retain(|name, _| remembered(name));
+            subject.is_touched |= subject.long.len() != before;
+            if let Some(group) = group {
+                self.remember(number, group, now);
+            }
+            self.settle(number);
+        }
+    }
+
+    /// Takes in what a pane that goes adds to longer windows.
+    pub fn remember_pane(&mut self, ruled: &Ruled, number: u64, start: Timestamp, sums: &[(String, Sums)]) {
+        if sums.is_empty() {
+            return;
+        }
+        let Some(subject) = self.all.get_mut(&number) else { return };
+        for (measure, sums) in sums {
+            let bucket = judged_of(ruled, &subject.identity, measure).and_then(Judged::bucket);
+            if let (Some(bucket), Some(long)) = (bucket, subject.long.get_mut(measure)) {
+                long.settle(start, sums, bucket);
+                subject.is_touched = true;
+            }
+        }
+    }
+
+    /// The numbers of those that have panes, ascending.
+    pub fn with_panes(&self) -> impl Iterator<Item = u64> {
+        self.all.iter().filter(|(_, subject)| subject.panes > 0).map(|(number, _)| *number)
+    }
+
+    /// The numbers of those of which a rule asks whether something is missing, ascending.
+    pub fn awaited(&self) -> impl Iterator<Item = u64> {
+        self.awaited.iter().copied()
+    }
+
+    /// Whether there is anyone of whom a rule asks whether something is missing.
+    pub fn awaits(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// Forgets what no window reaches any more, and those with labels of whom nothing was seen for `patience`.
+    pub fn forget(&mut self, now: Timestamp, patience: Duration) {
+        let numbers: Vec<u64> =
+            self.all.iter().filter(|(_, one)| !one.long.is_empty()).map(|(at, _)| *at).collect();
+        for number in numbers {
+            let Some(subject) = self.all.get_mut(&number) else { continue };
+            let is_live = subject.episodes.values().any(Episode::is_live);
+            let has_labels =
+                matches!(&subject.identity, Identity::Requirement { labels, .. } if !labels.is_empty());
+            let mut is_idle = has_labels && !is_live && subject.panes == 0;
+            for long in subject.long.values_mut() {
+                long.forget(now);
+                is_idle &= long.is_empty() && long.seen.unwrap_or(long.since) + patience < now;
+            }
+            if is_idle {
+                subject.long.clear();
+                subject.is_touched = true;
+                self.awaited.remove(&number);
+                self.settle(number);
+            }
         }
     }
 
@@ -151,8 +272,7 @@ impl Subjects {
     /// The same, and forgets it when neither pane nor episode needs it.
     pub fn settle(&mut self, number: u64) {
         self.watch(number);
-        if !self.watched.contains(&number) && self.all.get(&number).is_some_and(|subject| subject.panes == 0)
-        {
+        if self.is_idle(number) {
             self.remove(number);
         }
     }
@@ -167,6 +287,7 @@ impl Subjects {
         if let Some(subject) = self.all.remove(&number) {
             self.by_identity.remove(&subject.identity);
             self.watched.remove(&number);
+            self.awaited.remove(&number);
             self.generation += 1;
             if subject.is_stored {
                 self.removed.push(number);

@@ -1,13 +1,15 @@
-//! Tumbling windows: which there are, what is in them, and which have to be judged.
+//! Which windows there are, what is in their panes, and which have to be judged. Windows end on a grid; panes, of which each lies
+//! wholly inside or outside of every window, hold the rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
 
+use super::super::model;
 use super::pane::Pane;
 
-/// End and start: windows are closed in this order.
+/// End and start: windows are judged in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     /// First instant after it.
@@ -23,17 +25,21 @@ impl Span {
         Span { end: start + size, start }
     }
 
+    /// The window of `size` that ends at `end`.
+    pub fn before(end: Timestamp, size: Duration) -> Span {
+        let nanos = i64::try_from(size.as_nanos()).unwrap_or(i64::MAX);
+        Span { end, start: Timestamp::from_nanos(end.as_nanos().saturating_sub(nanos)) }
+    }
+
     /// Its length.
     pub fn size(self) -> Duration {
         self.end.since(self.start)
     }
 }
 
-/// One window.
+/// The panes of one stretch of time.
 #[derive(Debug, Default)]
 pub struct Window {
-    /// Whether a tick has passed its end and the allowed lateness.
-    pub is_closed: bool,
     /// Whether rows came since it was last judged.
     pub is_fresh: bool,
     /// Whether it differs from its checkpoint.
@@ -48,8 +54,8 @@ pub struct Window {
 
 impl Window {
     /// As a checkpoint has it, without its panes.
-    pub fn restored(is_closed: bool, is_fresh: bool) -> Window {
-        Window { is_closed, is_fresh, is_stored: true, ..Window::default() }
+    pub fn restored(is_fresh: bool) -> Window {
+        Window { is_fresh, is_stored: true, ..Window::default() }
     }
 
     /// Where the pane of a subject stands, and whether it was made just now.
@@ -95,27 +101,59 @@ impl Window {
     }
 }
 
-/// All windows that can still change.
+/// All panes that can still matter.
 pub type Windows = BTreeMap<Span, Window>;
 
-/// The windows that the time `now` closes or that were corrected since they closed, in order.
-pub fn due(windows: &mut Windows, now: Timestamp, allowed_lateness: Duration) -> Vec<Span> {
-    let mut due = Vec::new();
-    for (span, window) in windows.iter_mut() {
-        if span.end + allowed_lateness > now {
-            break;
-        }
-        if !window.is_closed || window.is_fresh {
-            window.is_touched = true;
-            window.is_closed = true;
-            window.is_fresh = false;
-            due.push(*span);
-        }
-    }
-    due
+/// The first end of a window at or after `at`.
+pub fn end_after(at: Timestamp, every: Duration) -> Timestamp {
+    let floor = at.floor(every);
+    if floor == at { at } else { floor + every }
 }
 
-/// Takes out the windows that nothing can correct any more, and at which no later one looks back.
+/// Whether every window that ends with this pane or before it was judged.
+pub fn is_closed(pane: Span, closed_through: Timestamp, every: Duration) -> bool {
+    end_after(pane.end, every) <= closed_through
+}
+
+/// A window to be judged.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub span: Span,
+    /// The subjects with new rows in it; none stands for all that have any.
+    pub corrected: Option<BTreeSet<u64>>,
+}
+
+/// The windows that the time `now` closes or in which rows came since, in order; and through when all of them are closed then.
+pub fn due(
+    windows: &Windows,
+    now: Timestamp,
+    closed_through: Timestamp,
+    window: &model::Window,
+) -> (Vec<Due>, Timestamp) {
+    let lateness = i64::try_from(window.allowed_lateness.as_nanos()).unwrap_or(i64::MAX);
+    let through = Timestamp::from_nanos(now.as_nanos().saturating_sub(lateness)).floor(window.every);
+    let mut ends: BTreeMap<Timestamp, Option<BTreeSet<u64>>> = BTreeMap::new();
+    for (span, panes) in windows {
+        let mut end = end_after(span.end, window.every);
+        while end <= through && Span::before(end, window.size).start <= span.start {
+            if end > closed_through {
+                ends.insert(end, None);
+            } else if panes.is_fresh
+                && let Some(corrected) = ends.entry(end).or_insert_with(|| Some(BTreeSet::new()))
+            {
+                let fresh = panes.panes().iter().filter(|(_, pane)| pane.is_fresh);
+                corrected.extend(fresh.map(|(subject, _)| *subject));
+            }
+            end = end + window.every;
+        }
+    }
+    let due =
+        ends.into_iter().map(|(end, corrected)| Due { span: Span::before(end, window.size), corrected });
+    (due.collect(), through.max(closed_through))
+}
+
+/// Takes out the panes that nothing can correct any more, and at which no later window looks back.
 pub fn expired(
     windows: &mut Windows,
     now: Timestamp,
@@ -131,4 +169,56 @@ pub fn expired(
         gone.push(first.remove_entry());
     }
     gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(second: i64) -> Timestamp {
+        Timestamp::from_millis(second * 1_000)
+    }
+
+    /// The ends of the windows that are due, a correction marked by its subjects.
+    fn check(every: u64, panes: &[(i64, bool)], now: i64, closed_through: i64, expected: &[(i64, &[u64])]) {
+        let size = Duration::from_secs(60);
+        let window = model::Window {
+            size,
+            every: Duration::from_secs(every),
+            allowed_lateness: Duration::from_secs(5),
+            ..model::Window::default()
+        };
+        let mut windows = Windows::new();
+        for (start, is_fresh) in panes {
+            let window = windows.entry(Span::around(at(*start), Duration::from_secs(every))).or_default();
+            window.is_fresh |= is_fresh;
+            let (place, _) = window.locate(u64::try_from(*start).unwrap());
+            window.at(place).is_fresh = *is_fresh;
+        }
+        let (due, _) = due(&windows, at(now), at(closed_through), &window);
+        let found: Vec<(Timestamp, Vec<u64>)> = due
+            .into_iter()
+            .map(|due| (due.span.end, due.corrected.unwrap_or_default().into_iter().collect()))
+            .collect();
+        let expected: Vec<(Timestamp, Vec<u64>)> =
+            expected.iter().map(|(end, corrected)| (at(*end), corrected.to_vec())).collect();
+        assert_eq!(found, expected, "{panes:?} at {now}");
+    }
+
+    #[test]
+    fn a_window_is_due_when_its_lateness_is_over_and_again_when_it_is_corrected() {
+        check(60, &[(0, true)], 64, 0, &[]);
+        check(60, &[(0, true)], 65, 0, &[(60, &[])]);
+        check(60, &[(0, true), (60, true)], 125, 60, &[(60, &[0]), (120, &[])]);
+        check(60, &[(0, false), (60, true)], 125, 60, &[(120, &[])]);
+        check(60, &[(0, false)], 600, 540, &[]);
+    }
+
+    #[test]
+    fn a_pane_is_in_every_window_that_slides_over_it() {
+        check(20, &[(40, true)], 65, 40, &[(60, &[])]);
+        check(20, &[(40, true)], 200, 40, &[(60, &[]), (80, &[]), (100, &[])]);
+        check(20, &[(40, true)], 200, 80, &[(60, &[40]), (80, &[40]), (100, &[])]);
+        check(20, &[(40, false), (60, true)], 200, 180, &[(80, &[60]), (100, &[60]), (120, &[60])]);
+    }
 }

@@ -16,7 +16,7 @@ pub struct Measure {
     pub unit: Option<Unit>,
     /// Whether durations of ordinary spans feed it.
     pub takes_spans: bool,
-    /// Whether the window is a calendar month, which is not measured yet.
+    /// Whether its window is the calendar month so far, whatever the model's window.
     pub is_monthly: bool,
     /// The log field's name without statistic and unit: `latency`.
     stem: String,
@@ -47,6 +47,12 @@ pub enum Statistic {
     Count,
     /// Failed observations.
     ErrorCount,
+    /// Minutes in which most observations succeeded / minutes with observations; or the mean of what is reported.
+    Uptime,
+    /// Minutes in which most observations failed; or the sum of what is reported.
+    Downtime,
+    /// Observations that one selector takes / those that another takes.
+    Ratio,
 }
 
 impl Statistic {
@@ -57,7 +63,10 @@ impl Statistic {
             | Statistic::SuccessRate
             | Statistic::Rate
             | Statistic::Count
-            | Statistic::ErrorCount => true,
+            | Statistic::ErrorCount
+            | Statistic::Uptime
+            | Statistic::Downtime
+            | Statistic::Ratio => true,
             Statistic::Quantile(_) | Statistic::Mean | Statistic::Min | Statistic::Max | Statistic::Sum => {
                 false
             }
@@ -77,7 +86,10 @@ impl Statistic {
             | Statistic::SuccessRate
             | Statistic::Rate
             | Statistic::Count
-            | Statistic::ErrorCount => None,
+            | Statistic::ErrorCount
+            | Statistic::Uptime
+            | Statistic::Downtime
+            | Statistic::Ratio => None,
         }
     }
 
@@ -85,7 +97,10 @@ impl Statistic {
     /// come in the unit of their rows.
     pub const fn unit(self) -> Option<Unit> {
         match self {
-            Statistic::ErrorRate | Statistic::SuccessRate => Some(Unit::RATIO),
+            Statistic::ErrorRate | Statistic::SuccessRate | Statistic::Uptime | Statistic::Ratio => {
+                Some(Unit::RATIO)
+            }
+            Statistic::Downtime => Some(Unit::MINUTES),
             Statistic::Rate => Some(Unit::PER_SECOND),
             Statistic::Count | Statistic::ErrorCount => Some(Unit::COUNT),
             Statistic::Quantile(_) | Statistic::Mean | Statistic::Min | Statistic::Max | Statistic::Sum => {
@@ -195,8 +210,12 @@ impl Measure {
         } else {
             Class::Other
         };
-        let sum_of_downtime = has(&["downtime"]).then_some(Statistic::Sum);
-        let statistic = counted.or(statistic).or(sum_of_downtime).unwrap_or(Statistic::Mean);
+        let up_or_down = (class == Class::Availability
+            && statistic.is_none_or(|statistic| statistic == Statistic::Sum))
+        .then(|| up_or_down(&words, unit))
+        .flatten();
+        let statistic = counted.or(up_or_down).or(statistic).unwrap_or(Statistic::Mean);
+        let is_reported = matches!(statistic, Statistic::Uptime | Statistic::Downtime);
         let is_time = unit.is_none_or(|unit| unit.dimension() == Dimension::Time);
         let is_plain = matches!(stem.to_lowercase().as_str(), "latency" | "duration" | "response_time");
         Measure {
@@ -206,9 +225,35 @@ impl Measure {
             unit,
             takes_spans: is_plain && is_time && !statistic.is_counted() && !is_monthly,
             is_monthly,
-            field: if statistic.is_counted() || is_monthly { String::new() } else { field },
+            field: if (statistic.is_counted() || is_monthly) && !is_reported { String::new() } else { field },
             stem,
         }
+    }
+
+    /// The measure of this name as the model defines it: the share of what one selector takes in what another takes.
+    pub fn into_ratio(self) -> Measure {
+        Measure {
+            statistic: Statistic::Ratio,
+            class: if self.class == Class::Latency { Class::Other } else { self.class },
+            takes_spans: false,
+            field: String::new(),
+            ..self
+        }
+    }
+
+    /// What the rows of a ratio's two selectors say in their `measure` column: those that are good, and all.
+    pub fn ratio_rows(name: &str) -> [String; 2] {
+        [format!("{name}#good"), format!("{name}#total")]
+    }
+
+    /// Whether rows that belong to the requirement, and name no measure, feed it.
+    pub fn takes_ordinary(&self) -> bool {
+        self.takes_spans || (self.statistic.is_counted() && self.statistic != Statistic::Ratio)
+    }
+
+    /// Whether minutes are told apart as up and down.
+    pub fn needs_minutes(&self) -> bool {
+        matches!(self.statistic, Statistic::Uptime | Statistic::Downtime)
     }
 
     /// The log fields that feed it and their units: its own (`latency_ms`), and for times the other suffixes
@@ -230,6 +275,10 @@ impl Measure {
     /// The unit of a row whose `measure` column says `field`, where that row feeds this measure: `Some(None)` when the
     /// field's name states no unit (it is the expectation's then). A selection names the measure itself.
     pub fn field_unit(&self, field: &str) -> Option<Option<Unit>> {
+        if self.statistic == Statistic::Ratio {
+            let is_part = Measure::ratio_rows(&self.name).iter().any(|part| part == field);
+            return is_part.then_some(None);
+        }
         if field == self.name {
             return Some(self.unit);
         }
@@ -240,8 +289,10 @@ impl Measure {
     pub fn direction(&self) -> Option<Direction> {
         match self.statistic {
             Statistic::ErrorRate | Statistic::ErrorCount => return Some(Direction::LowerIsBetter),
-            Statistic::SuccessRate => return Some(Direction::HigherIsBetter),
-            Statistic::Quantile(_)
+            Statistic::SuccessRate | Statistic::Uptime => return Some(Direction::HigherIsBetter),
+            Statistic::Downtime => return Some(Direction::LowerIsBetter),
+            Statistic::Ratio
+            | Statistic::Quantile(_)
             | Statistic::Mean
             | Statistic::Min
             | Statistic::Max
@@ -257,6 +308,18 @@ impl Measure {
             (true, true) | (false, false) => None,
         }
     }
+}
+
+/// Whether it is the share of time that something is there, or the time that it is not; none when the unit fits neither.
+fn up_or_down(words: &[String], unit: Option<Unit>) -> Option<Statistic> {
+    let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
+    let dimension = unit.map(Unit::dimension);
+    if has(&["downtime", "unavailability"]) && dimension.is_none_or(|dimension| dimension == Dimension::Time)
+    {
+        return Some(Statistic::Downtime);
+    }
+    let is_up = has(&["uptime", "availability"]) && !has(&["downtime", "unavailability"]);
+    (is_up && dimension.is_none_or(|dimension| dimension == Dimension::Ratio)).then_some(Statistic::Uptime)
 }
 
 /// The statistic that one of the words states, and the name without that word.
@@ -377,9 +440,17 @@ mod tests {
             ("rate_per_second", Rate, Other, Some("per_second"), false, ""),
             ("requests_per_second", Rate, Other, Some("per_second"), false, ""),
             ("request_count", Count, Other, None, false, ""),
-            ("uptime_percentage", Mean, Availability, Some("percent"), false, "uptime_percentage"),
-            ("downtime_minutes", Sum, Availability, Some("min"), false, "downtime_minutes"),
-            ("max_downtime_minutes_per_month", Sum, Availability, Some("min"), false, ""),
+            ("uptime_percentage", Uptime, Availability, Some("percent"), false, "uptime_percentage"),
+            ("downtime_minutes", Downtime, Availability, Some("min"), false, "downtime_minutes"),
+            (
+                "max_downtime_minutes_per_month",
+                Downtime,
+                Availability,
+                Some("min"),
+                false,
+                "downtime_minutes",
+            ),
+            ("uptime_seconds", Mean, Availability, Some("s"), false, "uptime_seconds"),
             ("queue_depth", Mean, Other, None, false, "queue_depth"),
             ("max_heap_bytes", Max, Other, Some("bytes"), false, "heap_bytes"),
         ] {

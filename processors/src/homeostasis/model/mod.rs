@@ -3,6 +3,7 @@
 //!
 //! docs/model.md is the page for users.
 
+mod definitions;
 mod direction;
 mod measure;
 mod place;
@@ -12,6 +13,7 @@ mod rules;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,8 +26,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use measure::{Class, Measure, Statistic};
+pub use window::pane_of;
 
-use super::condition::Condition;
+use super::condition::{Condition, Lookback};
 use super::units::Unit;
 
 /// A model that loaded.
@@ -71,11 +74,13 @@ impl Default for Defaults {
     }
 }
 
-/// Tumbling windows, aligned to the epoch.
+/// Windows aligned to the epoch: one ends every `every`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Its length, at least 1 ms; 5 m.
+    /// Its length, at least 100 ms; 5 m.
     pub size: Duration,
+    /// How often one ends: its length when tumbling, a part of it when sliding.
+    pub every: Duration,
     /// A window closes when a tick passes its end plus this; 30 s.
     pub allowed_lateness: Duration,
     /// How long after its end rows still correct a closed window; 15 m.
@@ -88,10 +93,18 @@ impl Default for Window {
     fn default() -> Window {
         Window {
             size: Duration::from_secs(300),
+            every: Duration::from_secs(300),
             allowed_lateness: Duration::from_secs(30),
             correction: Duration::from_secs(900),
             min_samples: 20,
         }
+    }
+}
+
+impl Window {
+    /// Its kind, as the model and findings name it.
+    pub fn kind(&self) -> &'static str {
+        if self.every == self.size { "tumbling" } else { "sliding" }
     }
 }
 
@@ -147,6 +160,8 @@ pub struct Requirement {
     pub expectations: BTreeMap<String, Expectation>,
     /// In the order written; ids are unique.
     pub rules: Vec<Rule>,
+    /// Measure name → the functions of windows that the conditions on it name, by their columns.
+    pub lookbacks: BTreeMap<String, Vec<Lookback>>,
     /// `telemetry.otlp`: telemetry that carries no key but belongs here.
     pub selections: Vec<Selection>,
     /// Where it stands.

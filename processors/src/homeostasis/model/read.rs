@@ -1,13 +1,13 @@
 //! The model from its outermost key to the requirements.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use homeostat_pipeline::finding::Severity;
 use homeostat_pipeline::settings::{Field, Node, Problem, Value};
 
+use super::definitions::{self, Definitions};
 use super::place::{Block, Reader};
-use super::{Defaults, Model, NoData, Requirement, Window, requirement};
+use super::{Defaults, Model, NoData, Requirement, Window, requirement, window};
 
 /// See [`Model::read`].
 pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Vec<Problem>> {
@@ -21,6 +21,7 @@ pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Ve
         requirements: BTreeMap::new(),
     };
     let mut severities = Severities::default();
+    let mut measures = Definitions::new();
     let requirements: &[Field] = if is_bare {
         inner.fields
     } else {
@@ -29,15 +30,19 @@ pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Ve
         if let Some(node) = inner.get("defaults") {
             model.defaults = defaults(node, &mut reader);
         }
+        measures = definitions::read(inner, &measures, &mut reader);
         if let Some(node) = inner.get("severity_map") {
             severities.extend(node, &mut reader);
         }
         inner.get("requirements").map_or(&[], |node| reader.any_block(node, "`requirements`").fields)
     };
     for field in requirements {
-        let read = requirement::read(field, &model.defaults, &severities, &mut reader);
+        let outer =
+            requirement::Outer { defaults: &model.defaults, severities: &severities, measures: &measures };
+        let read = requirement::read(field, &outer, &mut reader);
         add(&mut model.requirements, read, field, &mut reader);
     }
+    window::check(&model.defaults.window, &model.requirements, &mut reader);
     if requirements.is_empty() && !reader.problems.iter().any(|problem| !problem.is_warning) {
         let message =
             "the model states no requirement (write `homeostasis_model: { requirements: { REQ-…: … } }`)";
@@ -60,9 +65,9 @@ fn inner<'a>(node: &'a Node, reader: &mut Reader) -> Block<'a> {
 }
 
 fn keys_of_model(inner: Block<'_>, reader: &mut Reader) {
-    let known = ["version", "generated_at", "defaults", "severity_map", "requirements"];
+    let known = ["version", "generated_at", "defaults", "severity_map", "measures", "requirements"];
     let node = Node { at: inner.at.clone(), value: Value::Map(inner.fields.to_vec()) };
-    reader.block(&node, "the model", &known, &["flows", "measures", "severity_rules"]);
+    reader.block(&node, "the model", &known, &["flows", "severity_rules"]);
 }
 
 /// Whether `text` can be a requirement key of a bare mapping.
@@ -84,7 +89,7 @@ fn defaults(node: &Node, reader: &mut Reader) -> Defaults {
     let block = reader.block(node, "`defaults`", &known, &["intent"]);
     let standard = Defaults::default();
     Defaults {
-        window: block.get("window").map_or_else(Window::default, |node| window(node, reader)),
+        window: block.get("window").map_or_else(Window::default, |node| window::read(node, reader)),
         cooldown: reader.period(block, "cooldown").unwrap_or(standard.cooldown),
         keep_firing_for: reader.period(block, "keep_firing_for").unwrap_or(standard.keep_firing_for),
         verify_for: reader.period(block, "verify_for").unwrap_or(standard.verify_for),
@@ -96,40 +101,6 @@ fn defaults(node: &Node, reader: &mut Reader) -> Defaults {
             }
         }),
         unknown_is: reader.take(block, "unknown_is").unwrap_or(standard.unknown_is),
-    }
-}
-
-fn window(node: &Node, reader: &mut Reader) -> Window {
-    let known = ["kind", "size", "allowed_lateness", "correction", "min_samples"];
-    let block = reader.block(node, "`window`", &known, &[]);
-    let standard = Window::default();
-    if let Some(kind) = block.get("kind")
-        && kind.as_text() != Some("tumbling")
-    {
-        let message =
-            format!("{} is no kind of window that is supported (write `tumbling`)", kind.describe());
-        reader.error(&kind.at, message);
-    }
-    let size = reader.period(block, "size").unwrap_or(standard.size);
-    if let Some(node) = block.get("size")
-        && !(Duration::from_millis(100)..=Duration::from_secs(86_400)).contains(&size)
-    {
-        reader.error(&node.at, "a window is between 100 ms and 1 day long");
-    }
-    let mut within_a_week = |key: &str, standard: Duration| {
-        let length = reader.period(block, key).unwrap_or(standard);
-        if let Some(node) = block.get(key)
-            && length > Duration::from_secs(7 * 86_400)
-        {
-            reader.error(&node.at, format!("`{key}` is at most a week"));
-        }
-        length
-    };
-    Window {
-        size,
-        allowed_lateness: within_a_week("allowed_lateness", standard.allowed_lateness),
-        correction: within_a_week("correction", standard.correction),
-        min_samples: reader.take(block, "min_samples").unwrap_or(standard.min_samples),
     }
 }
 

@@ -6,6 +6,7 @@ use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::finding::{Level, RequirementSource};
 use homeostat_pipeline::settings::{Field, Node, Position, Problem, Value};
 
+use super::definitions::{self, Definitions};
 use super::direction::{self, Hints};
 use super::place::{Block, Reader};
 use super::read::Severities;
@@ -16,18 +17,19 @@ use super::{
 };
 use crate::homeostasis::units::Unit;
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "title",
     "type",
     "spec_node",
     "traces_to",
     "effective_from",
+    "measures",
     "thresholds",
     "baseline",
     "deviation_rules",
     "telemetry",
 ];
-const LATER: [&str; 3] = ["objective", "measures", "severity_rules"];
+const LATER: [&str; 2] = ["objective", "severity_rules"];
 
 /// What the model states of one measure, before units and direction are settled.
 #[derive(Debug)]
@@ -57,19 +59,22 @@ fn stated<'a>(measures: &'a mut Measures, name: &str, at: &Position) -> &'a mut 
     })
 }
 
+/// What the model says of all requirements.
+pub(super) struct Outer<'a> {
+    pub(super) defaults: &'a Defaults,
+    pub(super) severities: &'a Severities,
+    pub(super) measures: &'a Definitions,
+}
+
 /// Reads what stands under one requirement key.
-pub(super) fn read(
-    field: &Field,
-    defaults: &Defaults,
-    severities: &Severities,
-    reader: &mut Reader,
-) -> Requirement {
+pub(super) fn read(field: &Field, outer: &Outer<'_>, reader: &mut Reader) -> Requirement {
     let key = canonical(&field.key);
     let block = reader.block(&field.node, &key, &KNOWN, &LATER);
+    let definitions = definitions::read(block, outer.measures, reader);
     let mut measures = Measures::new();
     thresholds(block, &mut measures, reader);
     baselines(block, &mut measures, reader);
-    let drafts = rules::drafts(block, &measures, severities, reader);
+    let drafts = rules::drafts(block, &measures, outer.severities, reader);
     for draft in &drafts {
         stated(&mut measures, &draft.measure, &draft.at);
     }
@@ -79,19 +84,29 @@ pub(super) fn read(
     }
     let expectations: BTreeMap<String, Expectation> = measures
         .iter()
-        .filter_map(|(name, stated)| Some((name.clone(), expectation(name, stated, &drafts, reader)?)))
+        .filter_map(|(name, stated)| {
+            let measure = Measure::parse(name);
+            let measure = match definitions.get(name) {
+                Some(definition) => definition.apply(measure, reader)?,
+                None => measure,
+            };
+            Some((name.clone(), expectation(measure, stated, &drafts, reader)?))
+        })
         .collect();
-    let rules = rules::compile(drafts, &expectations, defaults, reader);
+    let (rules, lookbacks) = rules::compile(drafts, &expectations, outer.defaults, reader);
+    let defined = expectations.keys().filter_map(|name| Some((name, definitions.get(name)?)));
+    let defined: Vec<_> = defined.flat_map(|(name, definition)| definition.selections(&key, name)).collect();
     Requirement {
         title: reader.word(block, "title"),
         requirement_type: reader.take(block, "type"),
         spec_node: spec_node(block, reader),
         traces_to: traces_to(block, reader),
         effective_from: effective_from(block, reader),
-        selections: selections.into_iter().map(|(_, selection)| selection).collect(),
+        selections: selections.into_iter().map(|(_, selection)| selection).chain(defined).collect(),
         key,
         expectations,
         rules,
+        lookbacks,
         at: field.at.clone(),
     }
 }
@@ -271,19 +286,29 @@ fn statistics(field: &Field, reader: &mut Reader) -> Option<Baseline> {
         | Statistic::SuccessRate
         | Statistic::Rate
         | Statistic::Count
-        | Statistic::ErrorCount => None,
+        | Statistic::ErrorCount
+        | Statistic::Uptime
+        | Statistic::Downtime
+        | Statistic::Ratio => None,
     };
     baseline.center = own.or(baseline.median).or(baseline.mean);
     Some(baseline)
 }
 
-fn expectation(name: &str, stated: &Stated, drafts: &[Draft], reader: &mut Reader) -> Option<Expectation> {
-    let measure = Measure::parse(name);
-    let hints: Vec<&Draft> = drafts.iter().filter(|draft| draft.measure == name).collect();
-    if measure.is_monthly && !hints.is_empty() {
-        let message =
-            format!("{name} is not measured yet (its window is a calendar month): its rules never fire");
-        reader.warning(&stated.at, message);
+fn expectation(
+    measure: Measure,
+    stated: &Stated,
+    drafts: &[Draft],
+    reader: &mut Reader,
+) -> Option<Expectation> {
+    let hints: Vec<&Draft> = drafts.iter().filter(|draft| draft.measure == measure.name).collect();
+    if measure.is_monthly && !measure.statistic.is_counted() && measure.statistic != Statistic::Sum {
+        let message = format!(
+            "{} has a calendar month as its window, over which only counts, shares, sums, uptime and downtime are measured",
+            measure.name
+        );
+        reader.error(&stated.at, message);
+        return None;
     }
     let (unit, written) = settle_unit(&measure, stated, !hints.is_empty(), reader)?;
     let convert = |number: f64| written.convert(number, unit).filter(|number| number.is_finite());

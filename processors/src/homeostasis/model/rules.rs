@@ -11,7 +11,7 @@ use super::place::{Block, Reader};
 use super::read::Severities;
 use super::requirement::{Measures, list, names_of_own};
 use super::{Defaults, Expectation, Rule};
-use crate::homeostasis::condition::{Fault, Parsed};
+use crate::homeostasis::condition::{Fault, Lookback, Parsed};
 
 /// What a rule may ask for.
 pub const ACTIONS: [&str; 9] = [
@@ -170,16 +170,17 @@ pub(super) fn compile(
     expectations: &BTreeMap<String, Expectation>,
     defaults: &Defaults,
     reader: &mut Reader,
-) -> Vec<Rule> {
+) -> (Vec<Rule>, BTreeMap<String, Vec<Lookback>>) {
     let mut ids = Ids::new(&drafts, reader);
-    drafts
+    let mut lookbacks: BTreeMap<String, Vec<Lookback>> = BTreeMap::new();
+    let rules = drafts
         .into_iter()
         .filter_map(|draft| {
             let expected = expectations.get(&draft.measure)?;
             let id = ids.next(&draft);
             let (condition, warnings) = draft
                 .condition
-                .compile(expected)
+                .compile(expected, lookbacks.entry(draft.measure.clone()).or_default())
                 .map_err(|fault| {
                     reader.error(&draft.condition_at, explain(fault, &draft, expected, expectations))
                 })
@@ -201,7 +202,9 @@ pub(super) fn compile(
                 at: draft.at,
             })
         })
-        .collect()
+        .collect();
+    lookbacks.retain(|_, lookbacks| !lookbacks.is_empty());
+    (rules, lookbacks)
 }
 
 /// A measure of which the model states nothing may be a typing error.

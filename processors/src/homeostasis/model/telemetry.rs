@@ -10,9 +10,10 @@ use serde::Deserialize;
 use super::place::{Block, Reader};
 use super::requirement::{Measures, list, names_of_own};
 
-#[derive(Deserialize)]
+/// What a selector selects.
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Record {
+pub(super) enum Record {
     #[serde(alias = "traces")]
     Span,
     #[serde(alias = "logs")]
@@ -78,7 +79,8 @@ fn selection(node: &Node, req: &str, measures: &Measures, reader: &mut Reader) -
     let signal = signal(block, reader);
     let measure = measure(block, measures, reader);
     let selector = selector(block, reader);
-    Some(Selection { signal: signal?, req: req.to_owned(), measure: measure?, selector: selector? })
+    let (signal, measure, selector) = (signal?, measure?, selector?);
+    Some(Selection { signal, req: req.to_owned(), measure, selector, takes_keyed: false })
 }
 
 fn signal(block: Block<'_>, reader: &mut Reader) -> Option<Signal> {
@@ -87,11 +89,16 @@ fn signal(block: Block<'_>, reader: &mut Reader) -> Option<Signal> {
             .error(block.at, "the selector does not say what it selects (add `signal`: span, log or metric)");
         return None;
     };
-    Some(match reader.read(node)? {
+    reader.read(node).map(|record| signal_of(&record))
+}
+
+/// Whose records they are.
+pub(super) const fn signal_of(record: &Record) -> Signal {
+    match record {
         Record::Span => Signal::Traces,
         Record::Log => Signal::Logs,
         Record::Metric => Signal::Metrics,
-    })
+    }
 }
 
 fn measure(block: Block<'_>, measures: &Measures, reader: &mut Reader) -> Option<String> {

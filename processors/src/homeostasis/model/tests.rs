@@ -1,6 +1,7 @@
 //! The model read: the seed's, its extensions, and every mistake with its place.
 
 mod documented;
+mod windows;
 
 use std::time::Duration;
 
@@ -175,6 +176,7 @@ fn every_extension_is_read() {
         Defaults {
             window: Window {
                 size: Duration::from_secs(10),
+                every: Duration::from_secs(10),
                 allowed_lateness: Duration::from_secs(1),
                 correction: Duration::from_secs(20),
                 min_samples: 5,
@@ -381,8 +383,8 @@ fn what_a_rule_lacks_or_gets_wrong_is_named() {
             "`for` and `duration` in the condition differ",
         ),
         (
-            "{ metric: error_rate, condition: \"rate(5m) > 3\", severity: low }",
-            "`rate(…)` is not supported yet",
+            "{ metric: error_rate, condition: \"burn_rate(5m) > 3\", severity: low }",
+            "`burn_rate(…)` is not supported yet",
         ),
         (
             "{ metric: error_rate, condition: \"value > 3%\", severity: low, runbook: \"javascript:x\" }",
@@ -418,7 +420,7 @@ fn what_a_model_lacks_or_gets_wrong_is_named() {
         ),
         (
             "homeostasis_model: { defaults: { window: { kind: sliding } }, requirements: { REQ-A-001: {} } }",
-            "write `tumbling`",
+            "add `slide`",
         ),
         (
             "homeostasis_model: { defaults: { unknown_is: fine }, requirements: { REQ-A-001: {} } }",

@@ -160,5 +160,5 @@ fn wanted() -> Interest {
 
 fn selection(signal: Signal, req: &str, measure: &str, selector: &str) -> Selection {
     let selector = Selector::parse(selector).unwrap();
-    Selection { signal, req: req.to_owned(), measure: measure.to_owned(), selector }
+    Selection { signal, req: req.to_owned(), measure: measure.to_owned(), selector, takes_keyed: false }
 }

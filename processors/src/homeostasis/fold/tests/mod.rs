@@ -3,6 +3,7 @@
 mod life;
 mod points;
 mod property;
+mod windows;
 
 use std::collections::BTreeMap;
 
