@@ -11,7 +11,7 @@ fn the_models_of_the_documentation_load_without_a_warning() {
         .filter_map(|rest| rest.split("```").next())
         .filter(|block| block.starts_with("homeostasis_model:"))
         .collect();
-    assert_eq!(models.len(), 2);
+    assert_eq!(models.len(), 3);
     for model in models {
         assert_eq!(warnings(model), Vec::<String>::new());
     }
