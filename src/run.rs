@@ -21,7 +21,7 @@ use crate::admin::{Admin, Ask, recorder};
 use crate::assemble::{Assembly, assemble};
 use crate::cli::{self, COULD_NOT_RUN, FOUND, GOOD};
 use crate::configuration::{self, Configuration};
-use crate::extensions::{self, health_check::HealthCheck};
+use crate::extensions;
 use crate::logs;
 
 /// What of the stop's time is the receivers' to finish what they took; the rest is for the fold and the exporters.
@@ -52,8 +52,7 @@ impl Instance {
         let metrics = &service.telemetry.metrics;
         let admin = Admin::bind(&metrics.endpoint.value, metrics.insecure)?;
         let admin_address = admin.address();
-        let checks = extensions::health_checks(&configuration.spec, &configuration.extensions);
-        let checks = checks.into_iter().map(HealthCheck::bind).collect::<anyhow::Result<Vec<_>>>()?;
+        let extra_pages = extensions::bind(&configuration.spec, &configuration.extensions)?;
         let stop = CancellationToken::new();
         let drain = CancellationToken::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -65,8 +64,8 @@ impl Instance {
             move || health(&engine, drain.is_cancelled())
         });
         let mut pages = JoinSet::new();
-        for check in checks {
-            pages.spawn(check.serve(Arc::clone(&ask), stop.clone()));
+        for bound in extra_pages {
+            pages.spawn(bound.serve(Arc::clone(&ask), stop.clone()));
         }
         pages.spawn(admin.serve(handle, ask, stop.clone()));
         let mut addresses = BTreeMap::new();

@@ -11,9 +11,16 @@ use homeostat_pipeline::registry::Registration;
 /// Every exporter, in the order in which `homeostat components` shows them.
 pub fn list() -> Vec<Registration> {
     let [otlp, otlphttp] = otlp::registrations();
+    // The Collector's newer names of the two.
+    let (otlp_grpc, otlp_http) = (
+        otlp.renamed("otlp_grpc", "the Collector's newer name of `otlp`"),
+        otlphttp.renamed("otlp_http", "the Collector's newer name of `otlphttp`"),
+    );
     vec![
         otlp,
+        otlp_grpc,
         otlphttp,
+        otlp_http,
         Registration::new::<file::File>(
             "file",
             "writes findings as JSON lines to a file or to standard output",

@@ -226,11 +226,11 @@ impl Drop for Forward {
 
 /// The size of the budget unless set: a quarter of what the cgroup, else the machine, allows; between 16 and 64 MiB.
 pub fn default_bytes() -> u64 {
-    (memory_bytes() / 4).clamp(DEFAULT_MIN_BYTES, DEFAULT_MAX_BYTES)
+    (machine_bytes() / 4).clamp(DEFAULT_MIN_BYTES, DEFAULT_MAX_BYTES)
 }
 
 /// What this process may use: the tightest `memory.max` of its cgroup (version 2) and those above it, else all of the machine.
-fn memory_bytes() -> u64 {
+pub fn machine_bytes() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let cgroup = read("/proc/self/cgroup").and_then(|text| cgroup_path(&text));
     let mut limit = read("/proc/meminfo").and_then(|text| mem_total(&text)).unwrap_or(DEFAULT_MAX_BYTES * 4);

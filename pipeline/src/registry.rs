@@ -137,6 +137,11 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// The same component under another name, which users know it by too.
+    pub fn renamed(&self, kind: &'static str, about: &'static str) -> Registration {
+        Registration { kind, about, read: self.read, schema: self.schema, show: self.show }
+    }
+
     /// Registers the settings struct `S` under `kind`.
     pub fn new<S: Settings + DeserializeOwned + Serialize + JsonSchema + 'static>(
         kind: &'static str,

@@ -2,16 +2,32 @@
 //!
 //! ```yaml
 //! health_check: { endpoint: 127.0.0.1:13133, path: / }
+//! health_check/words: { endpoint: 127.0.0.1:13134, response_body: { healthy: "I'm good", unhealthy: "I'm bad" } }
 //! ```
 
 use axum::Router;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use homeostat_pipeline::settings::{At, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
+use super::Bound;
 use crate::admin::{self, Ask};
+
+/// Keys of the Collector's extension that are not supported, and what to do without them.
+pub const UNSUPPORTED: &[(&str, &str)] = &[
+    ("tls", "probes come over loopback or from the cluster: put a proxy in front"),
+    ("auth", "probes have no credentials"),
+    ("cors", "no browser asks it"),
+    ("http", "the second version's page is at `endpoint` and `path`"),
+    ("grpc", "probes are answered over HTTP"),
+    ("use_v2", "there is one version"),
+    ("component_health", "the page says whether telemetry is taken, which is what a probe asks"),
+    ("include_metadata", "nothing in homeostat reads request metadata"),
+    ("response_headers", "answers carry no other headers"),
+];
 
 /// Its settings.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -25,6 +41,34 @@ pub struct HealthCheck {
     /// Lets `endpoint` be other than loopback.
     #[serde(default)]
     insecure: bool,
+    /// What the page says, instead of the status in JSON.
+    response_body: Option<ResponseBody>,
+    /// The Collector's check of exporters, long without effect there too.
+    check_collector_pipeline: Option<CheckCollectorPipeline>,
+}
+
+/// The page's text.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResponseBody {
+    /// With 200.
+    healthy: String,
+    /// With 503.
+    unhealthy: String,
+}
+
+/// As the Collector writes it. Only what is off is taken.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckCollectorPipeline {
+    /// Must be false.
+    enabled: At<bool>,
+    /// Not used.
+    #[serde(default, rename = "interval")]
+    _interval: Option<String>,
+    /// Not used.
+    #[serde(default, rename = "exporter_failure_threshold")]
+    _exporter_failure_threshold: Option<i64>,
 }
 
 fn root() -> String {
@@ -47,41 +91,37 @@ impl HealthCheck {
             problems
                 .push(Problem::somewhere("`path` of `health_check` must begin with `/` and be a plain path"));
         }
+        if let Some(check) = self.check_collector_pipeline.as_ref().filter(|check| check.enabled.value) {
+            problems.push(Problem::error(
+                &check.enabled.at,
+                "`check_collector_pipeline` is not supported here (a backend that is down is said to the senders): remove it",
+            ));
+        }
         problems
     }
 
-    /// Binds it and serves until `stop`.
+    /// Binds it.
     ///
     /// # Errors
-    /// The endpoint cannot be bound; later those of the listener.
+    /// The endpoint cannot be bound.
     pub fn bind(&self) -> anyhow::Result<Bound> {
         let listener = admin::listen(self.endpoint(), self.insecure)?;
         tracing::info!(address = ?listener.local_addr().ok(), path = self.path, "the health check listens");
-        Ok(Bound { listener, path: self.path.clone() })
-    }
-}
-
-/// A health check that listens.
-pub struct Bound {
-    listener: std::net::TcpListener,
-    path: String,
-}
-
-impl Bound {
-    /// Serves until `stop`.
-    ///
-    /// # Errors
-    /// Those of the listener.
-    pub async fn serve(self, ask: Ask, stop: CancellationToken) -> anyhow::Result<()> {
-        let page = get(move || {
-            let health = ask();
-            async move { admin::answer(health.ready, &health.reasons) }
-        });
-        let router = Router::new().route(&self.path, page);
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        tokio::select! {
-            served = axum::serve(listener, router) => served.map_err(Into::into),
-            () = stop.cancelled() => Ok(()),
-        }
+        let (path, words) = (self.path.clone(), self.response_body.clone());
+        let router = move |ask: Ask| {
+            let page = move || {
+                let health = ask();
+                let words = words.clone();
+                async move {
+                    match words {
+                        Some(words) if health.ready => (StatusCode::OK, words.healthy).into_response(),
+                        Some(words) => (StatusCode::SERVICE_UNAVAILABLE, words.unhealthy).into_response(),
+                        None => admin::answer(health.ready, &health.reasons).into_response(),
+                    }
+                }
+            };
+            Router::new().route(&path, get(page))
+        };
+        Ok(Bound { listener, router: Box::new(router) })
     }
 }

@@ -1,23 +1,27 @@
-//! `extensions:` in the Collector's form: what stands beside the pipelines. [`health_check`] answers probes; [`bearer`] and
-//! [`basic`] are authenticators, which `auth: { authenticator: … }` of receivers and exporters names.
+//! `extensions:` in the Collector's form: what stands beside the pipelines. [`health_check`] answers probes and [`zpages`]
+//! people; [`bearer`] and [`basic`] are authenticators, which `auth: { authenticator: … }` of receivers and exporters names.
 //!
 //! Only what `service.extensions` names is opened; what is only declared is read, and checked.
 
 pub mod basic;
 pub mod bearer;
 pub mod health_check;
+pub mod zpages;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::Router;
 use homeostat_config::Spec;
 use homeostat_pipeline::extension::{Authenticator, Credentials, Extensions, Guard};
 use homeostat_pipeline::registry::show;
 use homeostat_pipeline::secret::Secret;
-use homeostat_pipeline::settings::{Files, Node, Problem, did_you_mean, read};
+use homeostat_pipeline::settings::{Files, Node, Problem, Value, did_you_mean, read};
 use schemars::{Schema, SchemaGenerator};
 use tokio_util::sync::CancellationToken;
+
+use crate::admin::Ask;
 
 /// One extension's settings.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub enum Extension {
     Bearer(bearer::Bearer),
     /// `basicauth`.
     Basic(basic::Basic),
+    /// `zpages`.
+    Zpages(zpages::Zpages),
 }
 
 /// A type of extension.
@@ -43,8 +49,30 @@ pub struct Kind {
     pub show: fn(&Node) -> Result<String, Problem>,
 }
 
+/// Keys of the Collector's `zpages` that are not supported, and what to do without them.
+const ZPAGES_UNSUPPORTED: &[(&str, &str)] = &[
+    ("expvar", "there are no variables of Go"),
+    ("tls", "the pages stay on loopback"),
+    ("auth", "the pages stay on loopback"),
+    ("cors", "the pages answer no scripts of others"),
+];
+
+/// Says which key of the Collector's extension is not supported, before the general "unknown key" would.
+fn supported(node: &Node, kind: &str, unsupported: &[(&str, &str)]) -> Result<(), Problem> {
+    let Value::Map(fields) = &node.value else { return Ok(()) };
+    let found =
+        fields.iter().find_map(|field| Some((field, unsupported.iter().find(|(key, _)| *key == field.key)?)));
+    match found {
+        Some((field, (key, remedy))) => Err(Problem::error(
+            &field.at,
+            format!("`{key}` of the Collector's {kind} is not supported here ({remedy}): remove it"),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Every type.
-pub fn list() -> [Kind; 3] {
+pub fn list() -> [Kind; 4] {
     [
         Kind {
             kind: "basicauth",
@@ -63,9 +91,22 @@ pub fn list() -> [Kind; 3] {
         Kind {
             kind: "health_check",
             about: "answers probes with 200 while homeostat is ready (13133)",
-            read: |node| read(node).map(Extension::HealthCheck),
+            read: |node| {
+                supported(node, "health_check", health_check::UNSUPPORTED)?;
+                read(node).map(Extension::HealthCheck)
+            },
             schema: |generator| generator.subschema_for::<health_check::HealthCheck>(),
             show: show::<health_check::HealthCheck>,
+        },
+        Kind {
+            kind: "zpages",
+            about: "shows what runs, in JSON, at the Collector's /debug/servicez and pipelinez (55679)",
+            read: |node| {
+                supported(node, "zpages", ZPAGES_UNSUPPORTED)?;
+                read(node).map(Extension::Zpages)
+            },
+            schema: |generator| generator.subschema_for::<zpages::Zpages>(),
+            show: show::<zpages::Zpages>,
         },
     ]
 }
@@ -126,7 +167,7 @@ pub fn open(
         let opened = match extension {
             Extension::Bearer(bearer) => Some(bearer.open(files, stop.clone())),
             Extension::Basic(basic) => Some(basic.open(files, stop.clone())),
-            Extension::HealthCheck(_) => None,
+            Extension::HealthCheck(_) | Extension::Zpages(_) => None,
         };
         if let Some(opened) = opened {
             let authenticator = opened.with_context(|| format!("cannot start the extension `{id}`"))?;
@@ -136,19 +177,47 @@ pub fn open(
     Ok(extensions)
 }
 
-/// The health checks in use.
-pub fn health_checks<'a>(spec: &'a Spec, parts: &'a Parts) -> Vec<&'a health_check::HealthCheck> {
-    let only = |(_, extension): (&String, &'a Extension)| match extension {
-        Extension::HealthCheck(check) => Some(check),
-        Extension::Bearer(_) | Extension::Basic(_) => None,
-    };
-    in_use(spec, parts).filter_map(only).collect()
+/// Pages that listen and are not served yet.
+pub struct Bound {
+    listener: std::net::TcpListener,
+    router: Box<dyn FnOnce(Ask) -> Router + Send>,
+}
+
+/// Binds the pages of the extensions in use.
+///
+/// # Errors
+/// Names the extension whose endpoint cannot be bound.
+pub fn bind(spec: &Spec, parts: &Parts) -> anyhow::Result<Vec<Bound>> {
+    let bound = in_use(spec, parts).filter_map(|(id, extension)| {
+        let bound = match extension {
+            Extension::HealthCheck(check) => check.bind(),
+            Extension::Zpages(pages) => pages.bind(spec),
+            Extension::Bearer(_) | Extension::Basic(_) => return None,
+        };
+        Some(bound.with_context(|| format!("cannot start the extension `{id}`")))
+    });
+    bound.collect()
+}
+
+impl Bound {
+    /// Serves until `stop`.
+    ///
+    /// # Errors
+    /// Those of the listener.
+    pub async fn serve(self, ask: Ask, stop: CancellationToken) -> anyhow::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        tokio::select! {
+            served = axum::serve(listener, (self.router)(ask)) => served.map_err(Into::into),
+            () = stop.cancelled() => Ok(()),
+        }
+    }
 }
 
 impl Extension {
     fn check(&self, files: &Files) -> Vec<Problem> {
         match self {
             Extension::HealthCheck(check) => check.problems(),
+            Extension::Zpages(pages) => pages.problems(),
             Extension::Bearer(bearer) => bearer.problems(files),
             Extension::Basic(basic) => basic.problems(files),
         }
@@ -156,7 +225,7 @@ impl Extension {
 
     fn outline(&self) -> Option<Authenticator> {
         let (is_guard, has_credentials) = match self {
-            Extension::HealthCheck(_) => return None,
+            Extension::HealthCheck(_) | Extension::Zpages(_) => return None,
             Extension::Bearer(_) => (true, true),
             Extension::Basic(basic) => (basic.htpasswd.is_some(), basic.client_auth.is_some()),
         };

@@ -72,6 +72,12 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     T::deserialize(deserializer).map(Some)
 }
 
+/// A path whose `/` was left out has one, as in the Collector.
+fn url_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    Ok(if path.starts_with(|first: char| first.is_ascii_alphanumeric()) { format!("/{path}") } else { path })
+}
+
 impl Otlp {
     /// The listeners to open: both where none is named.
     pub fn listeners(&self) -> (Option<Grpc>, Option<Http>) {
@@ -147,10 +153,13 @@ pub struct Http {
     /// The largest body, in bytes, on the wire and inflated; 20 MiB where it is left out or 0.
     pub max_request_body_size: u64,
     /// Where traces are posted.
+    #[serde(deserialize_with = "url_path")]
     pub traces_url_path: String,
     /// Where metrics are posted.
+    #[serde(deserialize_with = "url_path")]
     pub metrics_url_path: String,
     /// Where logs are posted.
+    #[serde(deserialize_with = "url_path")]
     pub logs_url_path: String,
     /// A connection without a request is closed after this; 60 s where it is left out.
     pub idle_timeout: Option<Period>,
@@ -392,6 +401,6 @@ mod tests {
     fn two_signals_cannot_share_a_path() {
         let shared = map(vec![("traces_url_path", text("/x")), ("logs_url_path", text("/x"))]);
         assert_eq!(check(map(vec![("http", shared)])).len(), 2);
-        assert_eq!(check(map(vec![("http", map(vec![("logs_url_path", text("logs"))]))])).len(), 1);
+        assert_eq!(check(map(vec![("http", map(vec![("logs_url_path", text(":logs"))]))])).len(), 1);
     }
 }
