@@ -1,6 +1,6 @@
 //! homeostat → Collector → homeostat → backend, and the tail is slow, stalls, and is killed: every span that the first sender
 //! heard OK for arrives. The Collector in the middle either has no queue, so that what stands behind it holds its senders
-//! back, or one that blocks when it is full; both repeat without limit.
+//! back, or one that blocks when it is full; both repeat without limit. Their configurations are those of docs/collector.md.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,34 +17,7 @@ use homeostat_tests::process::{eventually, free_port};
 use homeostat_tests::telemetry::{Spans, now, traces};
 use tokio::sync::watch;
 
-use crate::ids;
-
-/// A Collector that answers when the next one has answered.
-const DIRECT: &str = "
-receivers: { otlp: { protocols: { grpc: { endpoint: '127.0.0.1:OWN' } } } }
-processors: { memory_limiter: { check_interval: 1s, limit_mib: 512 } }
-exporters:
-  otlp_grpc:
-    endpoint: '127.0.0.1:NEXT'
-    tls: { insecure: true }
-    sending_queue: { enabled: false }
-    retry_on_failure: { initial_interval: 100ms, max_interval: 1s, max_elapsed_time: 0 }
-service: { pipelines: { traces: { receivers: [otlp], processors: [memory_limiter], exporters: [otlp_grpc] } } }
-";
-
-/// A Collector that answers when it has put the request into a batch; its queue holds others back when it is full.
-const QUEUED: &str = "
-receivers: { otlp: { protocols: { grpc: { endpoint: '127.0.0.1:OWN' } } } }
-processors: { batch: { timeout: 50ms, send_batch_size: 200 } }
-exporters:
-  otlp_grpc:
-    endpoint: '127.0.0.1:NEXT'
-    tls: { insecure: true }
-    compression: zstd
-    sending_queue: { queue_size: 10, block_on_overflow: true }
-    retry_on_failure: { initial_interval: 100ms, max_interval: 1s, max_elapsed_time: 0 }
-service: { pipelines: { traces: { receivers: [otlp], processors: [batch], exporters: [otlp_grpc] } } }
-";
+use crate::{fence, ids};
 
 /// homeostat that listens at `port` and forwards to `next`.
 fn homeostat_at(port: u16, next: &str) -> String {
@@ -133,13 +106,15 @@ fn folder(parent: &Path, name: &str, configuration: &str) -> std::path::PathBuf 
     folder
 }
 
+/// `collector` is the first line of a configuration of the page.
 async fn loses_nothing(collector: &str) {
     let parent = tempfile::tempdir().expect("there is a temporary directory");
     let backend = Backend::start().await;
     let (middle, tail) = (free_port(), free_port());
     let tail_folder = folder(parent.path(), "tail", &homeostat_at(tail, &backend.address.to_string()));
     let mut last = Homeostat::start(&tail_folder).await;
-    let collector = collector.replace("OWN", &middle.to_string()).replace("NEXT", &tail.to_string());
+    let collector =
+        fence(collector).replace(":4317", &format!(":{middle}")).replace(":5317", &format!(":{tail}"));
     let _collector = Collector::start(parent.path(), "middle", &collector).await;
     let head_folder = folder(parent.path(), "head", &homeostat_at(0, &format!("127.0.0.1:{middle}")));
     let first = Homeostat::start(&head_folder).await;
@@ -189,10 +164,10 @@ fn inflated(received: &homeostat_tests::backend::Received) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_with_a_collector_without_a_queue_loses_nothing() {
-    loses_nothing(DIRECT).await;
+    loses_nothing("Collector: without a queue").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_with_a_collector_that_batches_and_queues_loses_nothing() {
-    loses_nothing(QUEUED).await;
+    loses_nothing("Collector: with batch and a queue").await;
 }
