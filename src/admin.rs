@@ -76,17 +76,6 @@ pub fn address(endpoint: &str, insecure: bool) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-/// Binds `endpoint`, as [`address`] understands it.
-///
-/// # Errors
-/// The endpoint is no address, is taken, or is not loopback.
-pub fn listen(endpoint: &str, insecure: bool) -> anyhow::Result<TcpListener> {
-    let address = address(endpoint, insecure).map_err(anyhow::Error::msg)?;
-    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 impl Admin {
     /// Binds `endpoint`, as [`address`] understands it.
     ///

@@ -1,4 +1,5 @@
-//! From settings to running components, in the order of the start: exporters, analyzers, processors, receivers.
+//! From settings to components, in the order of the start: exporters, analyzers, processors, receivers. A reload opens only what
+//! has changed, and takes the rest from what runs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,13 +12,19 @@ use homeostat_pipeline::budget::Budget;
 use homeostat_pipeline::clock::Clock;
 use homeostat_pipeline::contract::{FindingExporter, Processor, Receiver, TelemetryExporter};
 use homeostat_pipeline::engine::{AnalyzerSlot, EngineSettings, Pipeline, Plan};
+use homeostat_pipeline::entry::Epoch;
+use homeostat_pipeline::extension::Extensions;
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
+use homeostat_pipeline::settings::At;
+use homeostat_pipeline::sockets::Sockets;
 use homeostat_pipeline::storage::{StorageSettings, Store};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::changes::Changes;
 use crate::configuration::Configuration;
 use crate::extensions;
+use crate::living::Living;
 
 /// Space that is left to others on the journal's disk.
 const FREE_BYTES_MIN: u64 = 512 << 20;
@@ -26,8 +33,44 @@ const FREE_BYTES_MIN: u64 = 512 << 20;
 pub struct Assembly {
     /// For the engine.
     pub plan: Plan,
-    /// Component id and receiver, bound.
-    pub receivers: Vec<(String, Box<dyn Receiver>)>,
+    /// What the pipelines are made of.
+    pub opened: Opened,
+    /// Opens the components of another configuration later.
+    pub opener: Opener,
+}
+
+/// The components of a configuration, opened, each once.
+#[derive(Default)]
+pub struct Opened {
+    /// Authenticators.
+    pub extensions: Arc<Extensions>,
+    /// Exporter id → exporter.
+    pub telemetry: BTreeMap<String, Arc<dyn TelemetryExporter>>,
+    /// Exporter id → exporter.
+    pub finding: BTreeMap<String, Arc<dyn FindingExporter>>,
+    /// Processor id → processor.
+    pub processors: BTreeMap<String, Arc<dyn Processor>>,
+    /// Bound, and not yet running; those that run already are not here.
+    pub receivers: Vec<OpenedReceiver>,
+}
+
+/// A receiver that is bound.
+pub struct OpenedReceiver {
+    /// Its id.
+    pub id: String,
+    /// Itself.
+    pub receiver: Box<dyn Receiver>,
+    /// Its background tasks end when this is dropped.
+    pub life: DropGuard,
+}
+
+/// What stays from the configuration before.
+#[derive(Clone, Copy)]
+pub struct Kept<'a> {
+    /// What runs.
+    pub opened: &'a Opened,
+    /// What may not be taken of it.
+    pub changes: &'a Changes,
 }
 
 /// `service.storage` as the store takes it.
@@ -42,13 +85,14 @@ pub fn storage(service: &Service) -> StorageSettings {
     }
 }
 
-/// Opens every component that a pipeline names.
+/// Opens the store, and every component that a pipeline names.
 ///
 /// # Errors
 /// Names the component that cannot be opened, and why.
 pub async fn assemble(
     configuration: &Configuration,
     clock: Arc<dyn Clock>,
+    sockets: Sockets,
     stop: CancellationToken,
 ) -> anyhow::Result<Assembly> {
     let service = &configuration.spec.service;
@@ -65,66 +109,44 @@ pub async fn assemble(
         files: configuration.files.clone(),
         interest: Arc::new(Interest::default()),
         ledger: Some(Arc::new(store.ledger.reader())),
-        extensions: Arc::new(extensions::open(
-            &configuration.spec,
-            &configuration.extensions,
-            &configuration.files,
-            &stop,
-        )?),
+        extensions: Arc::default(),
+        sockets,
         stop,
     };
-    let mut opener = Opener { base, components: store.components.clone() };
-    let exporters = open_exporters(configuration, &opener).await?;
+    let opener = Opener { base, components: store.components.clone() };
+    let opened = opener.open_all(configuration, None).await?;
     let analyzers = analyzers(configuration, &opener)?;
-    opener.base.interest = Arc::new(interest(configuration)?);
-    let processors = open_processors(configuration, &opener).await?;
-    let receivers = open_receivers(configuration, &opener).await?;
     let settings =
         EngineSettings { behavior_age_max: storage(service).behavior_age_max, ..EngineSettings::default() };
-    let pipelines = service
-        .pipelines
-        .iter()
+    let pipelines = pipelines(configuration, &opened);
+    let finding_exporters = opened.finding.clone().into_iter().collect();
+    let plan = Plan { store, clock, budget, analyzers, finding_exporters, pipelines, settings };
+    Ok(Assembly { plan, opened, opener })
+}
+
+/// The pipelines, of what is opened.
+pub fn pipelines(configuration: &Configuration, opened: &Opened) -> Vec<Pipeline> {
+    let pipelines = configuration.spec.service.pipelines.iter();
+    pipelines
         .map(|pipeline| Pipeline {
             name: pipeline.name.clone(),
             signals: pipeline.signals.clone(),
             receivers: pipeline.receivers.iter().map(|id| id.value.clone()).collect(),
-            processors: named(&pipeline.processors, &processors),
-            telemetry_exporters: named(&pipeline.exporters, &exporters.telemetry),
+            processors: named(&pipeline.processors, &opened.processors),
+            telemetry_exporters: named(&pipeline.exporters, &opened.telemetry),
             judges: configuration.judges(pipeline),
         })
-        .collect();
-    let finding_exporters = exporters.finding.into_iter().collect();
-    let plan = Plan { store, clock, budget, analyzers, finding_exporters, pipelines, settings };
-    Ok(Assembly { plan, receivers })
+        .collect()
 }
 
-fn named<T: Clone>(
-    ids: &[homeostat_pipeline::settings::At<String>],
-    opened: &BTreeMap<String, T>,
-) -> Vec<(String, T)> {
+fn named<T: Clone>(ids: &[At<String>], opened: &BTreeMap<String, T>) -> Vec<(String, T)> {
     ids.iter().filter_map(|id| opened.get(&id.value).map(|one| (id.value.clone(), one.clone()))).collect()
 }
 
-struct Opener {
-    base: Context,
-    components: Option<PathBuf>,
-}
-
-impl Opener {
-    fn context(&self, id: &str) -> Context {
-        let directory = self.components.as_ref().map(|folder| folder.join(id.replace('/', "-")));
-        Context { id: id.to_owned(), directory, ..self.base.clone() }
-    }
-
-    async fn open(&self, id: &str, settings: &dyn Settings) -> anyhow::Result<Component> {
-        settings.open(self.context(id)).await.with_context(|| format!("cannot start `{id}`"))
-    }
-}
-
 /// The ids that some pipeline names, each once.
-fn used<'a>(
+pub fn used<'a>(
     configuration: &'a Configuration,
-    ids: impl Fn(&'a homeostat_config::Pipeline) -> &'a [homeostat_pipeline::settings::At<String>],
+    ids: impl Fn(&'a homeostat_config::Pipeline) -> &'a [At<String>],
 ) -> Vec<&'a str> {
     let mut used = Vec::new();
     for pipeline in &configuration.spec.service.pipelines {
@@ -137,32 +159,145 @@ fn used<'a>(
     used
 }
 
-struct Exporters {
-    telemetry: BTreeMap<String, Arc<dyn TelemetryExporter>>,
-    finding: BTreeMap<String, Arc<dyn FindingExporter>>,
+/// Opens components.
+pub struct Opener {
+    base: Context,
+    components: Option<PathBuf>,
 }
 
-async fn open_exporters(configuration: &Configuration, opener: &Opener) -> anyhow::Result<Exporters> {
-    let mut exporters = Exporters { telemetry: BTreeMap::new(), finding: BTreeMap::new() };
-    for id in used(configuration, |pipeline| &pipeline.exporters) {
-        let Some(settings) = configuration.exporters.get(id) else { continue };
-        match opener.open(id, settings.as_ref()).await? {
-            Component::TelemetryExporter(exporter) => {
-                exporters.telemetry.insert(id.to_owned(), exporter);
+impl Opener {
+    /// The process's budget.
+    pub fn budget(&self) -> &Budget {
+        &self.base.budget
+    }
+
+    /// Opens what the pipelines of `configuration` name and `kept` does not have.
+    ///
+    /// # Errors
+    /// Names the component that cannot be opened, and why; what was opened before it is closed.
+    pub async fn open_all(
+        &self,
+        configuration: &Configuration,
+        kept: Option<Kept<'_>>,
+    ) -> anyhow::Result<Opened> {
+        let extensions = extensions::open(configuration, kept, &self.base.stop)?;
+        let base = Context {
+            files: configuration.files.clone(),
+            interest: Arc::new(interest(configuration)?),
+            extensions: Arc::new(extensions),
+            ..self.base.clone()
+        };
+        let opener = Opener { base, components: self.components.clone() };
+        let mut opened = Opened { extensions: opener.base.extensions.clone(), ..Opened::default() };
+        opener.open_exporters(configuration, kept, &mut opened).await?;
+        opener.open_processors(configuration, kept, &mut opened).await?;
+        opener.open_receivers(configuration, kept, &mut opened).await?;
+        Ok(opened)
+    }
+
+    fn context(&self, id: &str) -> Context {
+        let directory = self.components.as_ref().map(|folder| folder.join(id.replace('/', "-")));
+        let stop = self.base.stop.child_token();
+        Context { id: id.to_owned(), directory, stop, ..self.base.clone() }
+    }
+
+    /// The component, and what its background tasks live by.
+    async fn open(&self, id: &str, settings: &dyn Settings) -> anyhow::Result<(Component, DropGuard)> {
+        let context = self.context(id);
+        let life = context.stop.clone().drop_guard();
+        let component = settings.open(context).await.with_context(|| format!("cannot start `{id}`"))?;
+        Ok((component, life))
+    }
+
+    async fn open_exporters(
+        &self,
+        configuration: &Configuration,
+        kept: Option<Kept<'_>>,
+        opened: &mut Opened,
+    ) -> anyhow::Result<()> {
+        for id in used(configuration, |pipeline| &pipeline.exporters) {
+            let kept = kept.filter(|kept| !kept.changes.exporters.contains_key(id)).map(|kept| kept.opened);
+            if let Some(exporter) = kept.and_then(|kept| kept.telemetry.get(id)) {
+                opened.telemetry.insert(id.to_owned(), Arc::clone(exporter));
+                continue;
             }
-            Component::FindingExporter(exporter) => {
-                exporters.finding.insert(id.to_owned(), exporter);
+            if let Some(exporter) = kept.and_then(|kept| kept.finding.get(id)) {
+                opened.finding.insert(id.to_owned(), Arc::clone(exporter));
+                continue;
             }
-            Component::Receiver(_) | Component::Processor(_) | Component::Analyzer(_) => {
-                bail!("`{id}` opened as something that is no exporter")
+            let Some(settings) = configuration.exporters.get(id) else { continue };
+            let (component, life) = self.open(id, settings.as_ref()).await?;
+            match component {
+                Component::TelemetryExporter(exporter) => {
+                    opened.telemetry.insert(id.to_owned(), Arc::new(Living::new(exporter, life)));
+                }
+                Component::FindingExporter(exporter) => {
+                    opened.finding.insert(id.to_owned(), Arc::new(Living::new(exporter, life)));
+                }
+                Component::Receiver(_) | Component::Processor(_) | Component::Analyzer(_) => {
+                    bail!("`{id}` opened as something that is no exporter")
+                }
             }
         }
+        Ok(())
     }
-    Ok(exporters)
+
+    async fn open_processors(
+        &self,
+        configuration: &Configuration,
+        kept: Option<Kept<'_>>,
+        opened: &mut Opened,
+    ) -> anyhow::Result<()> {
+        for id in used(configuration, |pipeline| &pipeline.processors) {
+            let Some(settings) = configuration.processors.get(id) else { continue };
+            if settings.role() == Role::Analyzer {
+                continue;
+            }
+            let kept = kept.filter(|kept| !kept.changes.processors.contains_key(id));
+            if let Some(processor) = kept.and_then(|kept| kept.opened.processors.get(id)) {
+                opened.processors.insert(id.to_owned(), Arc::clone(processor));
+                continue;
+            }
+            // A pure function has nothing in the background.
+            match self.open(id, settings.as_ref()).await?.0 {
+                Component::Processor(processor) => opened.processors.insert(id.to_owned(), processor),
+                Component::Receiver(_)
+                | Component::Analyzer(_)
+                | Component::TelemetryExporter(_)
+                | Component::FindingExporter(_) => bail!("`{id}` opened as something that is no processor"),
+            };
+        }
+        Ok(())
+    }
+
+    async fn open_receivers(
+        &self,
+        configuration: &Configuration,
+        kept: Option<Kept<'_>>,
+        opened: &mut Opened,
+    ) -> anyhow::Result<()> {
+        for id in used(configuration, |pipeline| &pipeline.receivers) {
+            if kept.is_some_and(|kept| !kept.changes.receivers.contains_key(id)) {
+                continue;
+            }
+            let Some(settings) = configuration.receivers.get(id) else { continue };
+            let (component, life) = self.open(id, settings.as_ref()).await?;
+            match component {
+                Component::Receiver(receiver) => {
+                    opened.receivers.push(OpenedReceiver { id: id.to_owned(), receiver, life });
+                }
+                Component::Processor(_)
+                | Component::Analyzer(_)
+                | Component::TelemetryExporter(_)
+                | Component::FindingExporter(_) => bail!("`{id}` opened as something that is no receiver"),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The analyzers among the processors, in the order of the pipeline that holds them.
-fn analyzer_ids(configuration: &Configuration) -> Vec<&str> {
+pub fn analyzer_ids(configuration: &Configuration) -> Vec<&str> {
     used(configuration, |pipeline| &pipeline.processors)
         .into_iter()
         .filter(|id| configuration.processors.get(*id).is_some_and(|part| part.role() == Role::Analyzer))
@@ -192,7 +327,25 @@ fn analyzers(configuration: &Configuration, opener: &Opener) -> anyhow::Result<V
     Ok(slots)
 }
 
-fn interest(configuration: &Configuration) -> anyhow::Result<Interest> {
+/// What the analyzers judge by.
+///
+/// # Errors
+/// A model is wrong; a configuration that was checked has none.
+pub fn epochs(configuration: &Configuration) -> anyhow::Result<Vec<Epoch>> {
+    let mut epochs = Vec::new();
+    for id in analyzer_ids(configuration) {
+        if let Some(settings) = configuration.processors.get(id) {
+            epochs.extend(settings.epoch(id, &configuration.files)?);
+        }
+    }
+    Ok(epochs)
+}
+
+/// What the analyzers want found.
+///
+/// # Errors
+/// As [`epochs`].
+pub fn interest(configuration: &Configuration) -> anyhow::Result<Interest> {
     let mut interest = Interest::default();
     for id in analyzer_ids(configuration) {
         if let Some(settings) = configuration.processors.get(id) {
@@ -200,43 +353,4 @@ fn interest(configuration: &Configuration) -> anyhow::Result<Interest> {
         }
     }
     Ok(interest)
-}
-
-async fn open_processors(
-    configuration: &Configuration,
-    opener: &Opener,
-) -> anyhow::Result<BTreeMap<String, Arc<dyn Processor>>> {
-    let mut processors = BTreeMap::new();
-    for id in used(configuration, |pipeline| &pipeline.processors) {
-        let Some(settings) = configuration.processors.get(id) else { continue };
-        if settings.role() == Role::Analyzer {
-            continue;
-        }
-        match opener.open(id, settings.as_ref()).await? {
-            Component::Processor(processor) => processors.insert(id.to_owned(), processor),
-            Component::Receiver(_)
-            | Component::Analyzer(_)
-            | Component::TelemetryExporter(_)
-            | Component::FindingExporter(_) => bail!("`{id}` opened as something that is no processor"),
-        };
-    }
-    Ok(processors)
-}
-
-async fn open_receivers(
-    configuration: &Configuration,
-    opener: &Opener,
-) -> anyhow::Result<Vec<(String, Box<dyn Receiver>)>> {
-    let mut receivers = Vec::new();
-    for id in used(configuration, |pipeline| &pipeline.receivers) {
-        let Some(settings) = configuration.receivers.get(id) else { continue };
-        match opener.open(id, settings.as_ref()).await? {
-            Component::Receiver(receiver) => receivers.push((id.to_owned(), receiver)),
-            Component::Processor(_)
-            | Component::Analyzer(_)
-            | Component::TelemetryExporter(_)
-            | Component::FindingExporter(_) => bail!("`{id}` opened as something that is no receiver"),
-        }
-    }
-    Ok(receivers)
 }

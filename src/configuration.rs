@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use homeostat_config::{Block, Lookup, Named, Pipeline, Source, Spec, load};
 use homeostat_pipeline::budget::{default_bytes, one_request_bytes};
 use homeostat_pipeline::registry::{Registration, Role, Settings};
 use homeostat_pipeline::settings::{Files, Node, Problem, Value, did_you_mean};
 
+use crate::assemble::used;
 use crate::components::sections;
 use crate::{admin, cli, extensions, logs, output};
 
@@ -23,9 +25,13 @@ pub struct Configuration {
     /// Exporters of both kinds.
     pub exporters: Parts,
     /// Extensions that are declared.
-    pub extensions: extensions::Parts,
-    /// The files that the settings name.
+    pub extensions: Arc<extensions::Parts>,
+    /// The files that the settings name. What analyzers read of them was read once, when the configuration was.
     pub files: Files,
+    /// Path as written → content, of the files that are part of settings; none for one that cannot be read.
+    pub contents: BTreeMap<String, Option<String>>,
+    /// The files that were embedded from the first.
+    embedded: BTreeMap<String, String>,
 }
 
 /// Component id → settings.
@@ -82,11 +88,11 @@ pub fn from_sources(
     embedded: BTreeMap<String, String>,
 ) -> Result<(Configuration, Vec<Problem>), Vec<Problem>> {
     let (spec, mut problems) = load(sources, assignments, &Process { base: base.clone() })?;
-    let files = Files { base, embedded, parse: homeostat_config::parse };
+    let mut files = Files { base, embedded: embedded.clone(), parse: homeostat_config::parse };
     let [(_, receivers), (_, processors), (_, exporters)] = sections();
-    let receivers = settings(Block::Receivers, &receivers, &spec.receivers, &files, &mut problems);
-    let processors = settings(Block::Processors, &processors, &spec.processors, &files, &mut problems);
-    let exporters = settings(Block::Exporters, &exporters, &spec.exporters, &files, &mut problems);
+    let receivers = settings(Block::Receivers, &receivers, &spec.receivers, &mut files, &mut problems);
+    let processors = settings(Block::Processors, &processors, &spec.processors, &mut files, &mut problems);
+    let exporters = settings(Block::Exporters, &exporters, &spec.exporters, &mut files, &mut problems);
     let extensions = extensions::settings(&spec, &files, &mut problems);
     let outline = extensions::outline(&spec, &extensions);
     for part in receivers.values().chain(exporters.values()) {
@@ -98,7 +104,11 @@ pub fn from_sources(
     if let Err(why) = admin::address(&own.metrics.endpoint.value, own.metrics.insecure) {
         problems.push(Problem::error(&own.metrics.endpoint.at, why));
     }
-    let configuration = Configuration { spec, receivers, processors, exporters, extensions, files };
+    let parts = [&receivers, &processors, &exporters].into_iter().flat_map(|parts| parts.values());
+    let contents = parts.flat_map(|part| contents(part.as_ref(), &files)).collect();
+    let extensions = Arc::new(extensions);
+    let configuration =
+        Configuration { spec, receivers, processors, exporters, extensions, files, contents, embedded };
     pipelines(&configuration, &mut problems);
     too_large(&configuration, &mut problems);
     problems.sort();
@@ -129,11 +139,31 @@ fn is_unresolved(node: &Node, problems: &[Problem]) -> bool {
     }
 }
 
+/// An analyzer's files are read once, so that what is checked, what is looked for and what is journalled are the same model.
+fn snapshot(settings: &dyn Settings, files: &mut Files) {
+    if settings.role() != Role::Analyzer {
+        return;
+    }
+    for path in settings.files() {
+        // What cannot be read is said by the check.
+        if let Ok(text) = files.text(path, None) {
+            files.embedded.insert(path.to_owned(), text);
+        }
+    }
+}
+
+fn contents<'a>(
+    settings: &'a dyn Settings,
+    files: &'a Files,
+) -> impl Iterator<Item = (String, Option<String>)> + 'a {
+    settings.files().into_iter().map(|path| (path.to_owned(), files.text(path, None).ok()))
+}
+
 fn settings(
     block: Block,
     known: &[Registration],
     declared: &[Named],
-    files: &Files,
+    files: &mut Files,
     problems: &mut Vec<Problem>,
 ) -> Parts {
     let mut parts = Parts::new();
@@ -149,6 +179,7 @@ fn settings(
         }
         match (registration.read)(&named.node) {
             Ok(settings) => {
+                snapshot(settings.as_ref(), files);
                 problems.extend(
                     settings.check(files).into_iter().map(|problem| Problem {
                         at: problem.at.or_else(|| Some(named.at.clone())),
@@ -284,6 +315,54 @@ impl Configuration {
         let limiters = pipelines.flat_map(|pipeline| &pipeline.processors);
         let limits = limiters.filter_map(|id| self.processors.get(&id.value)?.memory_bytes());
         self.spec.service.memory_bytes.into_iter().chain(limits).min().unwrap_or_else(default_bytes)
+    }
+
+    /// The processors that a pipeline names and whose files are looked at without being told.
+    fn watched(&self) -> impl Iterator<Item = (&Arc<dyn Settings>, Duration)> {
+        let ids = used(self, |pipeline| &pipeline.processors).into_iter();
+        ids.filter_map(|id| {
+            let part = self.processors.get(id)?;
+            Some((part, part.watch_every()?))
+        })
+    }
+
+    /// How often files are to be looked at; none when no component wants it.
+    pub fn watch_every(&self) -> Option<Duration> {
+        self.watched().map(|(_, every)| every).min()
+    }
+
+    /// The content, as of now, of the files that are watched.
+    pub fn watched_contents(&self) -> BTreeMap<String, Option<String>> {
+        let files = Files { embedded: self.embedded.clone(), ..self.files.clone() };
+        self.watched().flat_map(|(part, _)| contents(part.as_ref(), &files)).collect()
+    }
+
+    /// The same configuration with the files of its analyzers as they are now.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn with_new_models(&self) -> Result<Configuration, Vec<Problem>> {
+        let mut files = Files { embedded: self.embedded.clone(), ..self.files.clone() };
+        let mut again = self.contents.clone();
+        let mut problems = Vec::new();
+        for part in self.processors.values().filter(|part| part.role() == Role::Analyzer) {
+            snapshot(part.as_ref(), &mut files);
+            problems.extend(part.check(&files).into_iter().filter(|problem| !problem.is_warning));
+            again.extend(contents(part.as_ref(), &files));
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Configuration {
+            spec: self.spec.clone(),
+            receivers: self.receivers.clone(),
+            processors: self.processors.clone(),
+            exporters: self.exporters.clone(),
+            extensions: Arc::clone(&self.extensions),
+            files,
+            contents: again,
+            embedded: self.embedded.clone(),
+        })
     }
 
     /// Whether the pipeline holds an analyzer.

@@ -11,6 +11,7 @@ use homeostat_pipeline::finding::hex;
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::ledger::{LedgerEntry, LedgerItem, LedgerReader, verify};
 use homeostat_pipeline::registry::Context;
+use homeostat_pipeline::sockets::Sockets;
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::analyzers_of;
@@ -126,6 +127,7 @@ fn replay_command(directory: &Path, arguments: &cli::Configuration) -> anyhow::R
         interest: Arc::new(Interest::default()),
         ledger: None,
         extensions: Arc::default(),
+        sockets: Sockets::default(),
         stop: CancellationToken::new(),
     };
     let slots = analyzers_of(&configuration, &context)?;

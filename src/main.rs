@@ -2,16 +2,20 @@
 
 mod admin;
 mod assemble;
+mod changes;
 mod cli;
 mod components;
 mod configuration;
 mod demo;
 mod extensions;
 mod ledger;
+mod living;
 mod logs;
 mod output;
 mod print_config;
 mod process;
+mod receivers;
+mod reload;
 mod run;
 mod schema;
 mod validate;

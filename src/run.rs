@@ -10,6 +10,7 @@ use anyhow::Context;
 use homeostat_pipeline::clock::{Clock, SystemClock};
 use homeostat_pipeline::engine::{Engine, Health};
 use homeostat_pipeline::ledger::LedgerReader;
+use homeostat_pipeline::sockets::Sockets;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,23 +19,32 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Ask, recorder};
-use crate::assemble::{Assembly, assemble};
+use crate::assemble::{Assembly, Opened, Opener, assemble};
 use crate::cli::{self, COULD_NOT_RUN, FOUND, GOOD};
 use crate::configuration::{self, Configuration};
 use crate::extensions;
 use crate::logs;
+use crate::receivers::Receivers;
+use crate::reload::{self, FileWatch, Trigger};
 
 /// What of the stop's time is the receivers' to finish what they took; the rest is for the fold and the exporters.
 const RECEIVERS_SHARE: f64 = 0.4;
 
 /// A running homeostat.
 pub struct Instance {
-    engine: Arc<Engine>,
-    receivers: JoinSet<(String, anyhow::Result<()>)>,
-    admin: JoinSet<anyhow::Result<()>>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) opened: Opened,
+    pub(crate) opener: Opener,
+    pub(crate) sockets: Sockets,
+    pub(crate) receivers: Receivers,
+    pub(crate) shutdown: Duration,
+    ask: Ask,
+    pages: JoinSet<Page>,
+    /// Extension id → ends the page of a health check.
+    checks: BTreeMap<String, CancellationToken>,
     drain: CancellationToken,
     stop: CancellationToken,
-    shutdown: Duration,
     ledger: LedgerReader,
     /// Receiver id → where it listens.
     pub addresses: BTreeMap<String, Vec<SocketAddr>>,
@@ -42,54 +52,90 @@ pub struct Instance {
     pub admin_address: SocketAddr,
 }
 
+/// How the serving of a page ended.
+struct Page {
+    outcome: anyhow::Result<()>,
+    /// Whether it was told to.
+    is_told: bool,
+}
+
 impl Instance {
     /// Opens and starts everything. The metrics recorder must be installed before.
     ///
     /// # Errors
     /// Names what cannot be started, and why; nothing runs then.
-    pub async fn start(configuration: &Configuration, handle: PrometheusHandle) -> anyhow::Result<Instance> {
+    pub async fn start(
+        configuration: Arc<Configuration>,
+        handle: PrometheusHandle,
+    ) -> anyhow::Result<Instance> {
         let service = &configuration.spec.service;
         let metrics = &service.telemetry.metrics;
         let admin = Admin::bind(&metrics.endpoint.value, metrics.insecure)?;
         let admin_address = admin.address();
-        let extra_pages = extensions::bind(&configuration.spec, &configuration.extensions)?;
-        let stop = CancellationToken::new();
-        let drain = CancellationToken::new();
+        let sockets = Sockets::default();
+        let checks = extensions::bind(&configuration, None, &sockets)?;
+        let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let Assembly { plan, receivers: opened } = assemble(configuration, clock, stop.clone()).await?;
+        let Assembly { plan, mut opened, opener } =
+            assemble(&configuration, clock, sockets.clone(), stop.clone()).await?;
         let ledger = plan.store.ledger.reader();
         let engine = Arc::new(Engine::start(plan)?);
         let ask: Ask = Arc::new({
             let (engine, drain) = (Arc::clone(&engine), drain.clone());
             move || health(&engine, drain.is_cancelled())
         });
+        let mut receivers = Receivers::default();
+        for receiver in std::mem::take(&mut opened.receivers) {
+            receivers.start(receiver, &engine);
+        }
         let mut pages = JoinSet::new();
-        for bound in extra_pages {
-            pages.spawn(bound.serve(Arc::clone(&ask), stop.clone()));
-        }
-        pages.spawn(admin.serve(handle, ask, stop.clone()));
-        let mut addresses = BTreeMap::new();
-        let mut receivers = JoinSet::new();
-        for (id, receiver) in opened {
-            addresses.insert(id.clone(), receiver.local_addrs());
-            let (inlet, drain) = (engine.inlet(&id), drain.clone());
-            receivers.spawn(async move {
-                let ended = receiver.run(inlet, drain).await;
-                (id, ended)
-            });
-        }
-        let shutdown = service.shutdown;
-        Ok(Instance {
+        let page = admin.serve(handle, Arc::clone(&ask), stop.clone());
+        let told = stop.clone();
+        pages.spawn(async move { Page { outcome: page.await, is_told: told.is_cancelled() } });
+        let mut instance = Instance {
+            shutdown: service.shutdown,
+            addresses: receivers.addresses(),
             engine,
+            configuration,
+            opened,
+            opener,
+            sockets,
             receivers,
-            admin: pages,
+            ask,
+            pages,
+            checks: BTreeMap::new(),
             drain,
             stop,
-            shutdown,
             ledger,
-            addresses,
             admin_address,
-        })
+        };
+        for (id, check) in checks {
+            instance.serve_check(id, check);
+        }
+        reload::succeeded();
+        Ok(instance)
+    }
+
+    /// Serves a health check in place of the one that had its id.
+    pub(crate) fn serve_check(&mut self, id: String, check: extensions::Bound) {
+        let told = self.stop.child_token();
+        let page = check.serve(Arc::clone(&self.ask), told.clone());
+        if let Some(old) = self.checks.insert(id, told.clone()) {
+            old.cancel();
+        }
+        self.pages.spawn(async move { Page { outcome: page.await, is_told: told.is_cancelled() } });
+    }
+
+    /// Ends a health check, if this is one.
+    pub(crate) fn end_check(&mut self, id: &str) {
+        if let Some(old) = self.checks.remove(id) {
+            old.cancel();
+        }
+    }
+
+    /// What runs.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
     /// What was found so far.
@@ -99,18 +145,20 @@ impl Instance {
 
     /// Ends when something that should run for ever ended: says what.
     pub async fn failed(&mut self) -> anyhow::Error {
+        let pages = async {
+            while let Some(ended) = self.pages.join_next().await {
+                match ended {
+                    Ok(Page { is_told: true, .. }) => {}
+                    Ok(Page { outcome: Err(error), .. }) => return error,
+                    Ok(Page { .. }) => return anyhow::anyhow!("the admin listener ended by itself"),
+                    Err(error) => return anyhow::Error::new(error).context("the admin listener panicked"),
+                }
+            }
+            std::future::pending().await
+        };
         tokio::select! {
-            Some(ended) = self.receivers.join_next() => match ended {
-                Ok((id, Err(error))) => error.context(format!("receiver `{id}` ended")),
-                Ok((id, Ok(()))) => anyhow::anyhow!("receiver `{id}` ended by itself"),
-                Err(error) => anyhow::Error::new(error).context("a receiver panicked"),
-            },
-            Some(ended) = self.admin.join_next() => match ended {
-                Ok(Err(error)) => error,
-                Ok(Ok(())) => anyhow::anyhow!("the admin listener ended by itself"),
-                Err(error) => anyhow::Error::new(error).context("the admin listener panicked"),
-            },
-            else => std::future::pending().await,
+            failure = self.receivers.failed() => failure,
+            failure = pages => failure,
         }
     }
 
@@ -119,25 +167,11 @@ impl Instance {
     pub async fn stop(mut self) {
         let start = Instant::now();
         self.drain.cancel();
-        let share = self.shutdown.mul_f64(RECEIVERS_SHARE);
-        let drained = tokio::time::timeout_at(start + share, async {
-            while let Some(ended) = self.receivers.join_next().await {
-                if let Ok((id, Err(error))) = ended {
-                    tracing::warn!(
-                        receiver = id,
-                        error = format!("{error:#}"),
-                        "the receiver did not stop well"
-                    );
-                }
-            }
-        });
-        if drained.await.is_err() {
-            tracing::warn!("some senders did not finish in time; they have no OK and will repeat");
-            self.receivers.abort_all();
-        }
+        self.engine.stop_taking();
+        self.receivers.stop(start + self.shutdown.mul_f64(RECEIVERS_SHARE)).await;
         self.engine.stop(start + self.shutdown).await;
         self.stop.cancel();
-        while self.admin.join_next().await.is_some() {}
+        while self.pages.join_next().await.is_some() {}
     }
 }
 
@@ -158,7 +192,7 @@ pub fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; SIGHUP reloads.
 ///
 /// # Errors
 /// It cannot start, or a part of it failed.
@@ -181,24 +215,45 @@ pub fn command(arguments: &cli::Run) -> anyhow::Result<u8> {
     }
     let handle = recorder()?;
     let runtime = runtime()?;
-    let code = runtime.block_on(serve(&configuration, handle, ready_file));
+    let code = runtime.block_on(serve(Arc::new(configuration), handle, arguments));
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
 }
 
 async fn serve(
-    configuration: &Configuration,
+    configuration: Arc<Configuration>,
     handle: PrometheusHandle,
-    ready_file: Option<&Path>,
+    arguments: &cli::Run,
 ) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    // One that comes while everything starts is answered afterwards.
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let ready_file = arguments.ready_file.as_deref();
+    let mut watch = FileWatch::of(&configuration);
     let mut instance = Instance::start(configuration, handle).await?;
-    announce(&instance, ready_file)?;
-    let failure = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        failure = instance.failed() => Some(failure),
+    announce(&instance);
+    write_ready(&instance, ready_file)?;
+    let failure = loop {
+        let running = Arc::clone(&instance.configuration);
+        let trigger = tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            failure = instance.failed() => break Some(failure),
+            _ = hangup.recv() => Trigger::Signal,
+            () = watch.changed(&running) => Trigger::Files,
+        };
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            () = reload::reload(&mut instance, trigger, &arguments.configuration) => {}
+        }
+        if !Arc::ptr_eq(&running, &instance.configuration) {
+            watch = FileWatch::of(&instance.configuration);
+            if let Err(error) = write_ready(&instance, ready_file) {
+                tracing::warn!("the ready file cannot be written: {error:#}");
+            }
+        }
     };
     if failure.is_none() {
         tracing::info!("stopping");
@@ -216,7 +271,7 @@ async fn serve(
     }
 }
 
-fn announce(instance: &Instance, ready_file: Option<&Path>) -> anyhow::Result<()> {
+fn announce(instance: &Instance) {
     let receivers = instance
         .addresses
         .iter()
@@ -227,6 +282,9 @@ fn announce(instance: &Instance, ready_file: Option<&Path>) -> anyhow::Result<()
         .join(" ");
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, receivers, admin = %instance.admin_address, "ready");
+}
+
+fn write_ready(instance: &Instance, ready_file: Option<&Path>) -> anyhow::Result<()> {
     if let Some(file) = ready_file {
         let text = serde_json::json!({ "receivers": instance.addresses, "admin": instance.admin_address })
             .to_string();

@@ -93,6 +93,8 @@ pub struct Service {
     pub shutdown: Duration,
     /// Where `service:` stands.
     pub at: Position,
+    /// All of it as it is written, for whoever compares two.
+    pub node: Node,
 }
 
 /// `service.storage`.
@@ -307,6 +309,7 @@ fn service(node: &Node, problems: &mut Vec<Problem>) -> Service {
         pipelines: pipelines(node, problems),
         shutdown: shutdown.map_or(Duration::from_secs(10), |period| period.0),
         at: node.at.clone(),
+        node: node.clone(),
     }
 }
 

@@ -26,5 +26,6 @@ pub mod registry;
 pub mod secret;
 pub mod selector;
 pub mod settings;
+pub mod sockets;
 pub mod storage;
 pub mod watch;

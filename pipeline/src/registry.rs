@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -22,6 +23,7 @@ use crate::entry::Epoch;
 use crate::extension::{Auth, Extensions, Side};
 use crate::interest::Interest;
 use crate::settings::{Files, Node, Problem, read};
+use crate::sockets::Sockets;
 
 /// What a component is in a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +73,9 @@ pub struct Context {
     pub ledger: Option<Arc<dyn crate::ledger::Replay>>,
     /// What the extensions in use give; a component asks for the authenticator that its `auth` names while it opens.
     pub extensions: Arc<Extensions>,
-    /// Cancelled when the process stops; background tasks of a component end with it.
+    /// Listening sockets, so that a receiver takes over its predecessor's at a reload.
+    pub sockets: Sockets,
+    /// Cancelled when the process stops, or a reload put another in this component's place; its background tasks end with it.
     pub stop: CancellationToken,
 }
 
@@ -101,6 +105,32 @@ pub trait Settings: Send + Sync + std::fmt::Debug {
     /// Those of [`Settings::check`].
     fn epoch(&self, _id: &str, _files: &Files) -> Result<Option<Epoch>, Problem> {
         Ok(None)
+    }
+
+    /// Files whose content is part of these settings and is read while it opens, as they name them: a reload compares them, and
+    /// opens the component anew when one has changed. Those that it watches itself are not among them.
+    fn files(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// How often its files are looked at without being told; never by default, then a reload does.
+    fn watch_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether it reads [`Context::interest`], and is opened anew when that changes.
+    fn uses_interest(&self) -> bool {
+        false
+    }
+
+    /// The keys of an analyzer that a reload may change, because all that comes of them is in its epoch.
+    fn changeable(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether it keeps something on disk that two instances must not open at the same time; then a change needs a restart.
+    fn is_exclusive(&self) -> bool {
+        false
     }
 
     /// A bound that it sets to the memory budget of the whole process, in bytes; none by default. The smallest of all holds.

@@ -20,6 +20,7 @@ use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context};
 use homeostat_pipeline::settings::{Field, Files, Node, Position, Problem, Value};
+use homeostat_pipeline::sockets::Sockets;
 use homeostat_pipeline::storage::{StorageSettings, Store};
 use homeostat_receivers::otlp::account::Account;
 use homeostat_receivers::otlp::inflate::inflate;
@@ -145,6 +146,7 @@ async fn serve(protocol: &str, budget: &Budget) -> (SocketAddr, Engine) {
         interest: Arc::new(Interest::default()),
         ledger: None,
         extensions: Arc::default(),
+        sockets: Sockets::default(),
         stop: CancellationToken::new(),
     };
     let Component::Receiver(receiver) = (registration.read)(&settings).unwrap().open(context).await.unwrap()

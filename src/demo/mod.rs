@@ -21,6 +21,7 @@ use homeostat_pipeline::finding::Finding;
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::ledger::{LedgerItem, LedgerReader, verify};
 use homeostat_pipeline::registry::Context;
+use homeostat_pipeline::sockets::Sockets;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -49,12 +50,12 @@ pub fn command(arguments: &Demo) -> anyhow::Result<u8> {
     ensure!(arguments.duration >= DURATION_MIN, "`--for` must be at least 30s, so that a deviation can end");
     let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
     let directory = arguments.data_dir.clone().unwrap_or_else(|| temporary.path().join("homeostat-data"));
-    let configuration = configure(&directory)?;
+    let configuration = Arc::new(configure(&directory)?);
     logs::install(&configuration.spec.service.telemetry.logs)?;
     let handle = recorder()?;
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
-        let instance = Instance::start(&configuration, handle).await?;
+        let instance = Instance::start(Arc::clone(&configuration), handle).await?;
         // Whoever interrupts it gets an orderly end all the same: the temporary directory goes with it.
         let told = tokio::select! {
             biased;
@@ -150,6 +151,7 @@ fn sender_context(configuration: &Configuration) -> Context {
         interest: Arc::new(Interest::default()),
         ledger: None,
         extensions: Arc::default(),
+        sockets: Sockets::default(),
         stop: CancellationToken::new(),
     }
 }

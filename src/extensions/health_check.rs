@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use homeostat_pipeline::settings::{At, Problem};
+use homeostat_pipeline::sockets::Sockets;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -100,13 +101,13 @@ impl HealthCheck {
         problems
     }
 
-    /// Binds it.
+    /// Binds it, for the extension with this id.
     ///
     /// # Errors
     /// The endpoint cannot be bound.
-    pub fn bind(&self) -> anyhow::Result<Bound> {
-        let listener = admin::listen(self.endpoint(), self.insecure)?;
-        tracing::info!(address = ?listener.local_addr().ok(), path = self.path, "the health check listens");
+    pub fn bind(&self, id: &str, sockets: &Sockets) -> anyhow::Result<Bound> {
+        let socket = super::listen(id, self.endpoint(), self.insecure, sockets)?;
+        tracing::info!(address = ?socket.local_addr().ok(), path = self.path, "the health check listens");
         let (path, words) = (self.path.clone(), self.response_body.clone());
         let router = move |ask: Ask| {
             let page = move || {
@@ -122,6 +123,6 @@ impl HealthCheck {
             };
             Router::new().route(&path, get(page))
         };
-        Ok(Bound { listener, router: Box::new(router) })
+        Ok(Bound { socket, router: Box::new(router) })
     }
 }

@@ -18,10 +18,14 @@ use homeostat_pipeline::extension::{Authenticator, Credentials, Extensions, Guar
 use homeostat_pipeline::registry::show;
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{Files, Node, Problem, Value, did_you_mean, read};
+use homeostat_pipeline::sockets::{Socket, Sockets};
 use schemars::{Schema, SchemaGenerator};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Ask;
+use crate::admin::{self, Ask};
+use crate::assemble::Kept;
+use crate::changes::Changes;
+use crate::configuration::Configuration;
 
 /// One extension's settings.
 #[derive(Debug)]
@@ -152,18 +156,23 @@ pub fn outline(spec: &Spec, parts: &Parts) -> Extensions {
     Extensions { authenticators: authenticators.collect() }
 }
 
-/// Opens the authenticators in use.
+/// Opens the authenticators in use that `kept` does not have.
 ///
 /// # Errors
 /// Names the extension whose files cannot be read.
 pub fn open(
-    spec: &Spec,
-    parts: &Parts,
-    files: &Files,
+    configuration: &Configuration,
+    kept: Option<Kept<'_>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Extensions> {
+    let Configuration { spec, extensions: parts, files, .. } = configuration;
     let mut extensions = Extensions::default();
     for (id, extension) in in_use(spec, parts) {
+        let kept = kept.filter(|kept| !kept.changes.extensions.contains_key(id));
+        if let Some(authenticator) = kept.and_then(|kept| kept.opened.extensions.authenticators.get(id)) {
+            extensions.authenticators.insert(id.clone(), authenticator.clone());
+            continue;
+        }
         let opened = match extension {
             Extension::Bearer(bearer) => Some(bearer.open(files, stop.clone())),
             Extension::Basic(basic) => Some(basic.open(files, stop.clone())),
@@ -179,24 +188,43 @@ pub fn open(
 
 /// Pages that listen and are not served yet.
 pub struct Bound {
-    listener: std::net::TcpListener,
+    socket: Socket,
     router: Box<dyn FnOnce(Ask) -> Router + Send>,
 }
 
-/// Binds the pages of the extensions in use.
+fn listen(id: &str, endpoint: &str, insecure: bool, sockets: &Sockets) -> anyhow::Result<Socket> {
+    let address = admin::address(endpoint, insecure).map_err(anyhow::Error::msg)?;
+    sockets.bind(id, "pages", &[address]).with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Binds the pages of the extensions in use; at a reload those that changed, and those that show the configuration.
 ///
 /// # Errors
 /// Names the extension whose endpoint cannot be bound.
-pub fn bind(spec: &Spec, parts: &Parts) -> anyhow::Result<Vec<Bound>> {
+pub fn bind(
+    configuration: &Configuration,
+    changes: Option<&Changes>,
+    sockets: &Sockets,
+) -> anyhow::Result<Vec<(String, Bound)>> {
+    let Configuration { spec, extensions: parts, .. } = configuration;
+    let has_changed = |id: &str| changes.is_none_or(|changes| changes.extensions.contains_key(id));
     let bound = in_use(spec, parts).filter_map(|(id, extension)| {
         let bound = match extension {
-            Extension::HealthCheck(check) => check.bind(),
-            Extension::Zpages(pages) => pages.bind(spec),
-            Extension::Bearer(_) | Extension::Basic(_) => return None,
+            Extension::HealthCheck(check) if has_changed(id) => check.bind(id, sockets),
+            Extension::Zpages(pages) => pages.bind(id, spec, sockets),
+            Extension::HealthCheck(_) | Extension::Bearer(_) | Extension::Basic(_) => return None,
         };
-        Some(bound.with_context(|| format!("cannot start the extension `{id}`")))
+        let bound = bound.with_context(|| format!("cannot start the extension `{id}`"));
+        Some(bound.map(|bound| (id.clone(), bound)))
     });
     bound.collect()
+}
+
+/// The ids of the pages in use that show the configuration.
+pub fn shown(configuration: &Configuration) -> Vec<String> {
+    let Configuration { spec, extensions: parts, .. } = configuration;
+    let all = in_use(spec, parts);
+    all.filter(|(_, extension)| matches!(extension, Extension::Zpages(_))).map(|(id, _)| id.clone()).collect()
 }
 
 impl Bound {
@@ -205,7 +233,7 @@ impl Bound {
     /// # Errors
     /// Those of the listener.
     pub async fn serve(self, ask: Ask, stop: CancellationToken) -> anyhow::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let listener = tokio::net::TcpListener::from_std(self.socket.listener()?)?;
         tokio::select! {
             served = axum::serve(listener, (self.router)(ask)) => served.map_err(Into::into),
             () = stop.cancelled() => Ok(()),

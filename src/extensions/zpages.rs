@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use homeostat_config::{Pipeline, Spec};
 use homeostat_pipeline::clock::{Clock, SystemClock};
 use homeostat_pipeline::settings::{At, Problem};
+use homeostat_pipeline::sockets::Sockets;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -48,9 +49,9 @@ impl Zpages {
     ///
     /// # Errors
     /// The endpoint cannot be bound.
-    pub fn bind(&self, spec: &Spec) -> anyhow::Result<Bound> {
-        let listener = admin::listen(self.endpoint(), self.insecure)?;
-        tracing::info!(address = ?listener.local_addr().ok(), "zpages listen");
+    pub fn bind(&self, id: &str, spec: &Spec, sockets: &Sockets) -> anyhow::Result<Bound> {
+        let socket = super::listen(id, self.endpoint(), self.insecure, sockets)?;
+        tracing::info!(address = ?socket.local_addr().ok(), "zpages listen");
         let (pipelines, extensions) = (Arc::new(pipelines(spec)), Arc::new(extensions(spec)));
         let started = SystemClock.now();
         let router = move |ask: Ask| {
@@ -70,7 +71,7 @@ impl Zpages {
                 .route("/debug/pipelinez", get(async move || Json((*pipelines).clone())))
                 .route("/debug/extensionz", get(async move || Json((*extensions).clone())))
         };
-        Ok(Bound { listener, router: Box::new(router) })
+        Ok(Bound { socket, router: Box::new(router) })
     }
 }
 

@@ -16,6 +16,7 @@ use homeostat_pipeline::ledger::{Ledger, LedgerEntry};
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context};
 use homeostat_pipeline::settings::{Field, Files, Node, Position, Problem, Value};
+use homeostat_pipeline::sockets::Sockets;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -144,6 +145,7 @@ pub async fn open(kind: &str, settings: serde_json::Value) -> Opened {
         interest: Arc::new(Interest::default()),
         ledger: None,
         extensions: Arc::default(),
+        sockets: Sockets::default(),
         stop: stop.clone(),
     };
     match settings.open(context).await.expect("it opens") {

@@ -23,6 +23,7 @@ use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::otlp::walk;
 use homeostat_pipeline::registry::{Component, Context, Settings};
 use homeostat_pipeline::settings::{Files, read};
+use homeostat_pipeline::sockets::Sockets;
 
 pub use file::{Expected, ExpectedBehavior, Scenario};
 
@@ -87,6 +88,7 @@ impl Bench {
             interest: Arc::new(interest),
             ledger: None,
             extensions: Arc::default(),
+            sockets: Sockets::default(),
             stop: tokio_util::sync::CancellationToken::new(),
         };
         let Component::Processor(tag) = settings("tag", "{}")?.open(context.clone()).await? else {

@@ -52,6 +52,10 @@ impl Settings for Nats {
         self.problems(files)
     }
 
+    fn files(&self) -> Vec<&str> {
+        self.auth.creds_file.iter().map(|file| file.value.as_str()).collect()
+    }
+
     async fn open(&self, context: Context) -> anyhow::Result<Component> {
         let (addresses, credentials) = self.addresses()?;
         let naming = self.naming();

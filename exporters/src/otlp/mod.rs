@@ -104,6 +104,10 @@ impl Settings for Kind {
         self.settings.auth.iter().map(|auth| (Side::Credentials, auth)).collect()
     }
 
+    fn is_exclusive(&self) -> bool {
+        self.settings.queue().is_some()
+    }
+
     async fn open(&self, context: Context) -> anyhow::Result<Component> {
         let way = self.way(&context)?;
         Ok(Component::TelemetryExporter(match self.settings.queue() {

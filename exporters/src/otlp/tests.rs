@@ -13,6 +13,7 @@ use homeostat_pipeline::batch::{Compression as Encoded, Frame};
 use homeostat_pipeline::otlp::status::{Response as Answered, Status as Details};
 use homeostat_pipeline::refusal::Cause;
 use homeostat_pipeline::settings::{Field, Node, Position, Value};
+use homeostat_pipeline::sockets::Sockets;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -459,6 +460,7 @@ fn context() -> Context {
         interest: Arc::default(),
         ledger: None,
         extensions: Arc::default(),
+        sockets: Sockets::default(),
         stop: tokio_util::sync::CancellationToken::new(),
     }
 }

@@ -86,6 +86,39 @@ impl Node {
         }
     }
 
+    /// Whether both say the same, wherever they stand and in whatever order the keys do. Nothing and no key are the same.
+    pub fn says_the_same(&self, other: &Node) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(one), Value::List(two)) => {
+                one.len() == two.len() && one.iter().zip(two).all(|(one, two)| one.says_the_same(two))
+            }
+            (Value::Map(_) | Value::Null, Value::Map(_) | Value::Null) => self.differences(other).is_empty(),
+            (one, two) => one == two,
+        }
+    }
+
+    /// The keys of both mappings whose values do not say the same, in the order in which `other` and then this have them.
+    pub fn differences<'a>(&'a self, other: &'a Node) -> Vec<&'a str> {
+        let nothing = Node { at: self.at.clone(), value: Value::Null };
+        let keys = |node: &'a Node| match &node.value {
+            Value::Map(fields) => fields.as_slice(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Text(_)
+            | Value::List(_) => &[],
+        };
+        let mut different: Vec<&str> = Vec::new();
+        for Field { key, .. } in keys(other).iter().chain(keys(self)) {
+            let (one, two) = (self.get(key).unwrap_or(&nothing), other.get(key).unwrap_or(&nothing));
+            if !different.contains(&key.as_str()) && !one.says_the_same(two) {
+                different.push(key);
+            }
+        }
+        different
+    }
+
     /// The text, when this is text.
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {

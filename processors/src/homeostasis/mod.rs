@@ -3,6 +3,7 @@
 //! ```yaml
 //! homeostasis:
 //!   model: homeostasis_model.yml    # the requirements, their thresholds and rules: docs/model.md
+//!   reload_interval: 30s            # looks at the model's file this often; left out, only SIGHUP does
 //!   tenant: ""                      # part of every deviation's fingerprint
 //!   subjects_max: 100000            # requirement × group labels, and spec nodes; further ones share the label `other`
 //! ```
@@ -17,11 +18,13 @@ pub mod model;
 pub mod sketch;
 pub mod units;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use homeostat_pipeline::entry::Epoch;
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
-use homeostat_pipeline::settings::{At, Files, Problem};
+use homeostat_pipeline::settings::{At, Files, Period, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +37,9 @@ use model::Model;
 pub struct Homeostasis {
     /// The model's file.
     model: At<String>,
+    /// How often the model's file is looked at; only at a reload where it is left out.
+    #[serde(default)]
+    reload_interval: Option<At<Period>>,
     /// Part of every fingerprint.
     #[serde(default)]
     tenant: String,
@@ -41,6 +47,8 @@ pub struct Homeostasis {
     #[serde(default = "subjects_max")]
     subjects_max: usize,
 }
+
+const RELOAD_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 fn subjects_max() -> usize {
     100_000
@@ -87,7 +95,23 @@ impl Settings for Homeostasis {
         if self.subjects_max == 0 {
             problems.push(Problem::error(&self.model.at, "`subjects_max` is 0 (give it at least 1)"));
         }
+        if let Some(every) = self.reload_interval.as_ref().filter(|every| every.value.0 < RELOAD_INTERVAL_MIN)
+        {
+            problems.push(Problem::error(&every.at, "`reload_interval` must be at least `1s`"));
+        }
         problems
+    }
+
+    fn files(&self) -> Vec<&str> {
+        vec![&self.model.value]
+    }
+
+    fn watch_every(&self) -> Option<Duration> {
+        self.reload_interval.as_ref().map(|every| every.value.0)
+    }
+
+    fn changeable(&self) -> &'static [&'static str] {
+        &["model", "reload_interval"]
     }
 
     fn interest(&self, files: &Files) -> Result<Interest, Problem> {

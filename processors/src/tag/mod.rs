@@ -138,6 +138,10 @@ impl Settings for Tag {
         Role::Processor
     }
 
+    fn uses_interest(&self) -> bool {
+        true
+    }
+
     fn check(&self, _files: &Files) -> Vec<Problem> {
         let mut problems: Vec<Problem> = self.grammar().err().into_iter().collect();
         if let (Some(pattern), Some(profile)) = (&self.keys.pattern, &self.keys.profile) {

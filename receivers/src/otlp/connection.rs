@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -32,6 +32,21 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 /// For a peer that was told to go.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long an HTTP/1 connection waits for one more request to say goodbye with, when its receiver gives way to another: closed
+/// without a word it might close on a request that is on its way.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Longer than the listener lets anything finish.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// When a connection ends because its receiver does.
+#[derive(Clone)]
+pub struct Ends {
+    /// The receiver gives way: the connection is to go elsewhere, and what it still brings is taken.
+    pub leaving: CancellationToken,
+    /// The process stops: nothing new is taken.
+    pub stopping: CancellationToken,
+}
 
 /// How long connections live, and how much they carry.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +72,9 @@ struct Activity {
     /// The beginning, or the end of the last request.
     since: Instant,
     had_request: bool,
+    is_http2: bool,
+    /// The receiver gives way.
+    is_leaving: bool,
 }
 
 #[derive(Clone)]
@@ -64,7 +82,13 @@ struct Watch(Arc<Mutex<Activity>>);
 
 impl Watch {
     fn new() -> Watch {
-        let activity = Activity { requests: 0, since: Instant::now(), had_request: false };
+        let activity = Activity {
+            requests: 0,
+            since: Instant::now(),
+            had_request: false,
+            is_http2: false,
+            is_leaving: false,
+        };
         Watch(Arc::new(Mutex::new(activity)))
     }
 
@@ -72,11 +96,25 @@ impl Watch {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self) -> UnderWay {
+    fn begin(&self, is_http2: bool) -> UnderWay {
         let mut activity = self.lock();
         activity.requests += 1;
         activity.had_request = true;
+        activity.is_http2 = is_http2;
         UnderWay(self.clone())
+    }
+
+    fn leave(&self) {
+        self.lock().is_leaving = true;
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.lock().is_leaving
+    }
+
+    /// Whether the peer is known to understand GOAWAY.
+    fn speaks_http2(&self) -> bool {
+        self.lock().is_http2
     }
 
     /// Nothing has come for too long since the beginning: there is nobody to say goodbye to.
@@ -149,9 +187,23 @@ fn builder(limits: &Limits, streams: Streams) -> Builder<Streams> {
     builder
 }
 
-/// Serves the connection until it ends, grows too old or idle, or `stop` is cancelled; then says goodbye, finishes what it
-/// took, and returns. Errors of a connection concern only its peer, who sees them too.
-pub async fn serve<S, F, A>(stream: S, limits: Limits, stop: CancellationToken, answer: F)
+/// The answer; where the connection is to end and speaks HTTP/1, it says so.
+async fn answered(
+    is_http2: bool,
+    under_way: UnderWay,
+    answer: impl Future<Output = Response<Reply>>,
+) -> Result<Response<Reply>, Infallible> {
+    let mut response = answer.await;
+    if !is_http2 && under_way.0.is_leaving() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    drop(under_way);
+    Ok(response)
+}
+
+/// Serves the connection until it ends, grows too old or idle, or its receiver ends; then says goodbye, finishes what it took, and
+/// returns. Errors of a connection concern only its peer, who sees them too.
+pub async fn serve<S, F, A>(stream: S, limits: Limits, ends: Ends, answer: F)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> A + Send,
@@ -161,44 +213,60 @@ where
     let streams = Streams::default();
     let builder = builder(&limits, streams.clone());
     let begin = watch.clone();
-    let service = service_fn(move |request| {
-        let under_way = begin.begin();
-        let answer = answer(request);
-        async move {
-            let response = answer.await;
-            drop(under_way);
-            Ok::<_, Infallible>(response)
-        }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let is_http2 = request.version() == Version::HTTP_2;
+        answered(is_http2, begin.begin(is_http2), answer(request))
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut running = FuturesUnordered::new();
     let oldest = limits.age.map(|(age, _)| Instant::now() + age);
     let mut timer = pin!(sleep_until(earliest(watch.due(&limits), oldest)));
-    let mut is_over = pin!(stop.cancelled());
-    let mut is_leaving = false;
+    let (mut leaving, mut stopping) = (pin!(ends.leaving.cancelled()), pin!(ends.stopping.cancelled()));
+    let (mut gives_way, mut has_said_goodbye) = (false, false);
     loop {
         tokio::select! {
             biased;
-            result = poll_fn(|context| poll_all(connection.as_mut(), &streams, &mut running, context)) => {
+            result = poll_fn(|context| {
+                let polled = poll_all(connection.as_mut(), &streams, &mut running, context);
+                if polled.is_pending() && gives_way && !has_said_goodbye && watch.speaks_http2() {
+                    has_said_goodbye = true;
+                    connection.as_mut().graceful_shutdown();
+                    return poll_all(connection.as_mut(), &streams, &mut running, context);
+                }
+                polled
+            }) => {
                 if let Err(error) = result {
                     tracing::debug!(error = &*error, "an OTLP connection broke off");
                 }
                 return;
             }
-            () = &mut is_over, if !is_leaving => {
+            () = &mut stopping, if !has_said_goodbye => {
                 // The listener sets the time for what is still under way.
-                is_leaving = true;
+                has_said_goodbye = true;
                 connection.as_mut().graceful_shutdown();
-                timer.as_mut().reset(Instant::now() + Duration::from_secs(3600));
+                timer.as_mut().reset(Instant::now() + FOR_EVER);
+            }
+            () = &mut leaving, if !gives_way && !has_said_goodbye => {
+                gives_way = true;
+                watch.leave();
+                timer.as_mut().reset(Instant::now() + LINGER);
             }
             () = &mut timer => {
-                if is_leaving || watch.is_silent(&limits) {
+                let now = Instant::now();
+                if gives_way {
+                    if !has_said_goodbye {
+                        has_said_goodbye = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    timer.as_mut().reset(now + FOR_EVER);
+                    continue;
+                }
+                if has_said_goodbye || watch.is_silent(&limits) {
                     return;
                 }
-                let now = Instant::now();
                 let is_old = oldest.is_some_and(|oldest| oldest <= now);
                 if is_old || watch.due(&limits) <= now {
-                    is_leaving = true;
+                    has_said_goodbye = true;
                     connection.as_mut().graceful_shutdown();
                     let grace = limits.age.filter(|_| is_old).map_or(FAREWELL, |(_, grace)| grace);
                     timer.as_mut().reset(now + grace);

@@ -16,10 +16,10 @@ use homeostat_pipeline::otlp;
 use homeostat_pipeline::refusal::{Answer, Cause, Refusal};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::body::Pace;
+use super::connection::Ends;
 use super::inflate::inflate;
 use super::json;
 use super::meter::Meter;
@@ -67,8 +67,8 @@ pub struct Intake {
     pub message_bytes_max: usize,
     /// How fast bodies have to come.
     pub pace: Pace,
-    /// Cancelled when the receiver stops: new requests are refused.
-    pub stop: CancellationToken,
+    /// When the receiver ends; new requests are refused when the process stops.
+    pub ends: Ends,
     /// Makes the times to come back differ.
     pub dice: AtomicU64,
 }
@@ -103,12 +103,12 @@ impl Intake {
         if guard.admits(authorization) { Ok(()) } else { Err(extension::refused()) }
     }
 
-    /// Refuses what nobody takes, and everything while the receiver stops. Asked before a body is read.
+    /// Refuses what nobody takes, and everything while the process stops. Asked before a body is read.
     ///
     /// # Errors
     /// Says which.
     pub fn admit(&self, signal: Signal) -> Result<(), Refusal> {
-        if self.stop.is_cancelled() {
+        if self.ends.stopping.is_cancelled() {
             return Err(Refusal::busy("homeostat is shutting down"));
         }
         if !self.gate.takes(signal) {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homeostat_pipeline::extension::Guard;
+use homeostat_pipeline::registry::Context;
+use homeostat_pipeline::sockets::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -20,6 +22,9 @@ use super::{grpc, settings};
 /// After an accept that failed, usually for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
+/// For what is under way when another receiver takes over: longer than senders wait who do not say for how long.
+const GIVING_WAY: Duration = Duration::from_secs(60);
+
 /// What is spoken on a listener.
 #[derive(Clone)]
 pub enum Protocol {
@@ -31,8 +36,10 @@ pub enum Protocol {
 
 /// A bound socket and what is spoken on it.
 pub struct Listener {
-    /// The socket.
-    pub socket: TcpListener,
+    /// The socket, as long as this accepts.
+    pub socket: Socket,
+    /// To accept from.
+    pub listener: TcpListener,
     /// Plain where there is none.
     pub tls: Option<Acceptor>,
     /// Who may send; everybody where there is none.
@@ -49,12 +56,17 @@ pub struct Listener {
     pub message_bytes_max: usize,
 }
 
-/// Binds `endpoint`, which must be loopback unless it is called insecure.
+/// Binds `endpoint`, which must be loopback unless it is called insecure, or takes over the socket of the receiver that has it.
 ///
 /// # Errors
 /// Names the endpoint and what is wrong with it.
-pub async fn bind(endpoint: &str, insecure: bool) -> anyhow::Result<TcpListener> {
-    use anyhow::Context;
+pub async fn bind(
+    context: &Context,
+    name: &str,
+    endpoint: &str,
+    insecure: bool,
+) -> anyhow::Result<(Socket, TcpListener)> {
+    use anyhow::Context as _;
     let (host, port) = settings::read_endpoint(endpoint).map_err(anyhow::Error::msg)?;
     let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port))
         .await
@@ -65,14 +77,18 @@ pub async fn bind(endpoint: &str, insecure: bool) -> anyhow::Result<TcpListener>
     if !insecure && !addresses.iter().all(|address| address.ip().is_loopback()) {
         anyhow::bail!(settings::beyond_loopback(endpoint));
     }
-    TcpListener::bind(&*addresses).await.with_context(|| format!("cannot listen on `{endpoint}`"))
+    let socket = context.sockets.bind(&context.id, name, &addresses);
+    let socket = socket.with_context(|| format!("cannot listen on `{endpoint}`"))?;
+    let listener = TcpListener::from_std(socket.listener()?)?;
+    Ok((socket, listener))
 }
 
 impl Listener {
-    /// Accepts until the intake's `stop`, then waits for the connections to finish.
+    /// Accepts until the receiver ends, then waits for the connections to finish.
     pub async fn run(self, intake: Arc<Intake>) {
         let Listener {
             socket,
+            listener,
             tls,
             guard: _,
             protocol,
@@ -85,9 +101,9 @@ impl Listener {
         loop {
             tokio::select! {
                 biased;
-                () = intake.stop.cancelled() => break,
+                () = intake.ends.leaving.cancelled() => break,
                 Some(ended) = connections.join_next() => note_panic(ended),
-                accepted = socket.accept() => match accepted {
+                accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) if connections.len() < connections_max => {
                         let (tls, protocol, intake) = (tls.clone(), protocol.clone(), intake.clone());
                         connections.spawn(serve(stream, tls, peer.ip(), limits, protocol, intake));
@@ -100,13 +116,25 @@ impl Listener {
                 },
             }
         }
-        drop(socket);
+        drop((listener, socket));
         let finish = async {
             while let Some(ended) = connections.join_next().await {
                 note_panic(ended);
             }
         };
-        if timeout(drain, finish).await.is_err() {
+        // Who only gives way has time for what its senders still wait for.
+        let end = async {
+            let stopping = intake.ends.stopping.cancelled();
+            if timeout(GIVING_WAY, stopping).await.is_ok() {
+                sleep(drain).await;
+            }
+        };
+        let is_finished = tokio::select! {
+            biased;
+            () = finish => true,
+            () = end => false,
+        };
+        if !is_finished {
             tracing::warn!(connections = connections.len(), "cut off what was still under way at the end");
             connections.shutdown().await;
         }
@@ -132,7 +160,7 @@ async fn serve(
     }
     let Some(tls) = tls else { return speak(stream, peer, limits, protocol, intake).await };
     let handshake = timeout(limits.first_request, TlsAcceptor::from(tls.get()).accept(stream));
-    match intake.stop.clone().run_until_cancelled(handshake).await {
+    match intake.ends.stopping.clone().run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => Box::pin(speak(stream, peer, limits, protocol, intake)).await,
         Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
         Some(Err(_)) | None => tracing::debug!("a TLS handshake was cut off"),
@@ -143,21 +171,21 @@ async fn speak<S>(stream: S, peer: IpAddr, limits: Limits, protocol: Protocol, i
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stop = intake.stop.clone();
+    let ends = intake.ends.clone();
     match protocol {
         Protocol::Grpc => {
             let answer = move |request| {
                 let intake = intake.clone();
                 async move { grpc::answer(&intake, request, peer).await }
             };
-            connection::serve(stream, limits, stop, answer).await;
+            connection::serve(stream, limits, ends, answer).await;
         }
         Protocol::Http(paths) => {
             let answer = move |request| {
                 let (intake, paths) = (intake.clone(), paths.clone());
                 async move { post::answer(&intake, &paths, request, peer).await }
             };
-            connection::serve(stream, limits, stop, answer).await;
+            connection::serve(stream, limits, ends, answer).await;
         }
     }
 }

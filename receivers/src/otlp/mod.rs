@@ -45,7 +45,7 @@ use homeostat_pipeline::settings::{Files, Problem, read};
 use tokio_util::sync::CancellationToken;
 
 use body::Pace;
-use connection::Limits;
+use connection::{Ends, Limits};
 use cors::Cors;
 use intake::{Gate, Intake};
 use listener::{Listener, Protocol};
@@ -136,8 +136,10 @@ impl Grpc {
                 .map(|age| (age.0, period_or(keepalive.max_connection_age_grace, AGE_GRACE))),
             ping: keepalive.time.map(|time| (time.0, period_or(keepalive.timeout, PING_TIMEOUT))),
         };
+        let (socket, listener) = listener::bind(context, "grpc", &endpoint, is_open).await?;
         Ok(Listener {
-            socket: listener::bind(&endpoint, is_open).await?,
+            socket,
+            listener,
             tls: self.tls.map(|tls| tls.open(&context.files, &[b"h2"], context.stop.clone())).transpose()?,
             guard: self.auth.map(|auth| context.extensions.guard(&auth)).transpose()?,
             protocol: Protocol::Grpc,
@@ -170,8 +172,10 @@ impl Http {
             signals: [self.traces_url_path, self.metrics_url_path, self.logs_url_path],
             cors: self.cors.filter(Cors::is_on),
         };
+        let (socket, listener) = listener::bind(context, "http", &endpoint, is_open).await?;
         Ok(Listener {
-            socket: listener::bind(&endpoint, is_open).await?,
+            socket,
+            listener,
             tls: self
                 .tls
                 .map(|tls| tls.open(&context.files, &[b"h2", b"http/1.1"], context.stop.clone()))
@@ -194,7 +198,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn serve<G: Gate + Clone + 'static>(self, gate: G, stop: CancellationToken) {
+    async fn serve<G: Gate + Clone + 'static>(self, gate: G, ends: Ends) {
         let running = self.listeners.into_iter().map(|listener| {
             let transport = match listener.protocol {
                 Protocol::Grpc => "grpc",
@@ -207,7 +211,7 @@ impl Receiver {
                 budget: self.budget.clone(),
                 message_bytes_max: listener.message_bytes_max,
                 pace: Pace::default(),
-                stop: stop.clone(),
+                ends: ends.clone(),
                 dice: AtomicU64::new(0),
             };
             listener.run(Arc::new(intake))
@@ -224,7 +228,8 @@ impl contract::Receiver for Receiver {
     }
 
     async fn run(self: Box<Self>, inlet: Inlet, stop: CancellationToken) -> anyhow::Result<()> {
-        self.serve(inlet, stop).await;
+        let ends = Ends { leaving: stop, stopping: inlet.stopping() };
+        self.serve(inlet, ends).await;
         Ok(())
     }
 }

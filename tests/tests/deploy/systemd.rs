@@ -46,7 +46,7 @@ const HARDENING: [(&str, &str); 26] = [
 ];
 
 /// What else the unit says; systemd itself only warns of a word that it does not know, so a word misspelt would harden nothing.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 23] = [
     "Description",
     "Documentation",
     "Wants",
@@ -63,6 +63,7 @@ const OTHERS: [&str; 22] = [
     "TasksMax",
     "SystemCallFilter",
     "ExecStart",
+    "ExecReload",
     "Type",
     "Restart",
     "StateDirectory",
@@ -116,6 +117,7 @@ fn the_unit_says_what_hardens_it() {
 fn the_unit_agrees_with_the_configuration_and_restarts_what_fails() {
     let unit = unit();
     check(&unit, "Service", "ExecStart", &[&format!("/usr/bin/homeostat run --config {CONFIGURATION}")]);
+    check(&unit, "Service", "ExecReload", &["/bin/kill -HUP $MAINPID"]);
     check(&unit, "Service", "Type", &["exec"]);
     check(&unit, "Service", "Restart", &["on-failure"]);
     check(&unit, "Service", "StateDirectory", &[DATA.rsplit('/').next().expect("it has a name")]);

@@ -64,6 +64,46 @@ async fn a_stop_finishes_what_was_taken_and_then_returns() {
     server.task.await.unwrap();
 }
 
+/// One request over a connection that is open already; says whether the answer announces its end.
+async fn ask(stream: &mut tokio::net::TcpStream) -> (String, bool) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let body = spans(1);
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+    let mut said = Vec::new();
+    // The answer to what was taken whole is empty.
+    while !said.ends_with(b"\r\n\r\n") {
+        let byte = stream.read_u8().await.unwrap();
+        said.push(byte);
+    }
+    let said = String::from_utf8(said).unwrap();
+    let is_last = said.contains("connection: close");
+    (said, is_last)
+}
+
+#[tokio::test]
+async fn who_gives_way_says_goodbye_with_an_answer_and_refuses_nothing() {
+    let server = start(Fake::default()).await;
+    let mut early = tokio::net::TcpStream::connect(server.http).await.unwrap();
+    assert!(!ask(&mut early).await.1);
+    let grpc = client(true);
+    let uri = format!("http://{}{TRACE_EXPORT}", server.grpc);
+    assert_eq!(send(&grpc, "POST", uri.clone(), &[GRPC], framed(0, &spans(1))).await.grpc_code(), 0);
+    server.leaving.cancel();
+    while tokio::net::TcpStream::connect(server.http).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let (said, is_last) = ask(&mut early).await;
+    assert!(said.starts_with("HTTP/1.1 200") && is_last, "{said}");
+    // The idle gRPC connection is told to go, and nothing else holds the receiver.
+    server.task.await.unwrap();
+    assert_eq!(server.gate.seen().len(), 3);
+    drop(grpc);
+}
+
 #[tokio::test]
 async fn while_it_stops_new_requests_are_told_to_come_back() {
     let intake = Intake {
@@ -73,11 +113,13 @@ async fn while_it_stops_new_requests_are_told_to_come_back() {
         budget: Budget::new(1 << 20),
         message_bytes_max: 1 << 20,
         pace: Pace::default(),
-        stop: CancellationToken::new(),
+        ends: Ends { leaving: CancellationToken::new(), stopping: CancellationToken::new() },
         dice: AtomicU64::new(0),
     };
     assert_eq!(intake.admit(Signal::Traces), Ok(()));
-    intake.stop.cancel();
+    intake.ends.leaving.cancel();
+    assert_eq!(intake.admit(Signal::Traces), Ok(()), "who gives way takes what its connections bring");
+    intake.ends.stopping.cancel();
     assert!(intake.admit(Signal::Traces).is_err_and(|refusal| refusal.is_retryable()));
 }
 

@@ -35,6 +35,7 @@ use super::settings::{Grpc, Http};
 use super::*;
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::refusal::Refusal;
+use homeostat_pipeline::sockets::Sockets;
 use tokio::time::Instant;
 
 const TRACE_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -86,6 +87,7 @@ struct Server {
     http: SocketAddr,
     gate: Arc<Fake>,
     budget: Budget,
+    leaving: CancellationToken,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -106,6 +108,7 @@ fn context() -> Context {
         interest: Arc::default(),
         ledger: None,
         extensions: Arc::default(),
+        sockets: Sockets::default(),
         stop: CancellationToken::new(),
     }
 }
@@ -127,8 +130,11 @@ async fn open(budget: &Budget) -> Receiver {
 fn run(receiver: Receiver, gate: Fake) -> Server {
     let addrs = contract::Receiver::local_addrs(&receiver);
     let (gate, stop, budget) = (Arc::new(gate), CancellationToken::new(), receiver.budget.clone());
-    let task = tokio::spawn(receiver.serve(gate.clone(), stop.clone()));
-    Server { grpc: addrs[0], http: addrs[1], gate, budget, stop, task }
+    // Who stops also leaves.
+    let leaving = stop.child_token();
+    let task =
+        tokio::spawn(receiver.serve(gate.clone(), Ends { leaving: leaving.clone(), stopping: stop.clone() }));
+    Server { grpc: addrs[0], http: addrs[1], gate, budget, leaving, stop, task }
 }
 
 async fn start(gate: Fake) -> Server {
