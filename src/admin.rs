@@ -13,11 +13,18 @@ use axum::{Json, Router};
 use homeostat_pipeline::clock::{Clock, SystemClock, Timestamp};
 use homeostat_pipeline::engine::Health;
 use metrics::Unit;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
 /// The page that says what every metric means; its rows are also the HELP lines.
 const PAGE: &str = include_str!("../docs/metrics.md");
+
+/// Has the Collector's buckets, so that its dashboards find them.
+const BATCH_SIZES: &str = "otelcol_processor_batch_batch_send_size";
+const BATCH_SIZE_BUCKETS: [f64; 22] = [
+    10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1e3, 2e3, 3e3, 4e3, 5e3, 6e3, 7e3, 8e3, 9e3, 1e4,
+    2e4, 3e4, 5e4, 1e5,
+];
 
 /// How long connections may take to end when the process stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -30,8 +37,10 @@ pub type Ask = Arc<dyn Fn() -> Health + Send + Sync>;
 /// # Errors
 /// There is one already.
 pub fn recorder() -> anyhow::Result<PrometheusHandle> {
-    let handle =
-        PrometheusBuilder::new().install_recorder().context("cannot install the metrics recorder")?;
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(BATCH_SIZES.to_owned()), &BATCH_SIZE_BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("cannot install the metrics recorder")?;
     for [name, kind, _, meaning] in rows(PAGE) {
         match kind {
             "counter" => metrics::describe_counter!(name.to_owned(), Unit::Count, meaning.to_owned()),

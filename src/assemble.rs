@@ -15,6 +15,7 @@ use homeostat_pipeline::engine::{AnalyzerSlot, EngineSettings, Pipeline, Plan};
 use homeostat_pipeline::entry::Epoch;
 use homeostat_pipeline::extension::Extensions;
 use homeostat_pipeline::interest::Interest;
+use homeostat_pipeline::merging::Merging;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::settings::At;
 use homeostat_pipeline::sockets::Sockets;
@@ -118,14 +119,14 @@ pub async fn assemble(
     let analyzers = analyzers(configuration, &opener)?;
     let settings =
         EngineSettings { behavior_age_max: storage(service).behavior_age_max, ..EngineSettings::default() };
-    let pipelines = pipelines(configuration, &opened);
+    let pipelines = pipelines(configuration, &opened, &budget);
     let finding_exporters = opened.finding.clone().into_iter().collect();
     let plan = Plan { store, clock, budget, analyzers, finding_exporters, pipelines, settings };
     Ok(Assembly { plan, opened, opener })
 }
 
-/// The pipelines, of what is opened.
-pub fn pipelines(configuration: &Configuration, opened: &Opened) -> Vec<Pipeline> {
+/// The pipelines, of what is opened; what merges before exporters charges its copies to `budget`.
+pub fn pipelines(configuration: &Configuration, opened: &Opened, budget: &Budget) -> Vec<Pipeline> {
     let pipelines = configuration.spec.service.pipelines.iter();
     pipelines
         .map(|pipeline| Pipeline {
@@ -133,7 +134,12 @@ pub fn pipelines(configuration: &Configuration, opened: &Opened) -> Vec<Pipeline
             signals: pipeline.signals.clone(),
             receivers: pipeline.receivers.iter().map(|id| id.value.clone()).collect(),
             processors: named(&pipeline.processors, &opened.processors),
-            telemetry_exporters: named(&pipeline.exporters, &opened.telemetry),
+            telemetry_exporters: merged(
+                configuration,
+                pipeline,
+                named(&pipeline.exporters, &opened.telemetry),
+                budget,
+            ),
             judges: configuration.judges(pipeline),
         })
         .collect()
@@ -141,6 +147,24 @@ pub fn pipelines(configuration: &Configuration, opened: &Opened) -> Vec<Pipeline
 
 fn named<T: Clone>(ids: &[At<String>], opened: &BTreeMap<String, T>) -> Vec<(String, T)> {
     ids.iter().filter_map(|id| opened.get(&id.value).map(|one| (id.value.clone(), one.clone()))).collect()
+}
+
+/// The pipeline's exporters behind what merges before them: one for each processor that wants it and each exporter.
+fn merged(
+    configuration: &Configuration,
+    pipeline: &homeostat_config::Pipeline,
+    mut exporters: Vec<(String, Arc<dyn TelemetryExporter>)>,
+    budget: &Budget,
+) -> Vec<(String, Arc<dyn TelemetryExporter>)> {
+    // From the last to the first, so that the first one in the YAML is also the first that a request meets.
+    for id in pipeline.processors.iter().rev() {
+        let merging = configuration.processors.get(&id.value).and_then(|part| part.merging());
+        let Some(limits) = merging else { continue };
+        for (exporter_id, exporter) in &mut exporters {
+            *exporter = Arc::new(Merging::new(&id.value, exporter_id, exporter, &limits, budget));
+        }
+    }
+    exporters
 }
 
 /// The ids that some pipeline names, each once.

@@ -56,6 +56,8 @@ pub trait Analyzer: Send {
 pub struct Taken {
     /// Records that the backend refused for good (OTLP's partial success).
     pub rejected: u64,
+    /// For the counters only: refused records of a merged request that are nobody's for certain and are put down to this one.
+    pub share: u64,
     /// The backend's words; empty when it had none.
     pub message: String,
 }

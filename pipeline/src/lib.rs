@@ -20,6 +20,7 @@ pub mod interest;
 pub mod journal;
 pub mod ledger;
 pub mod log;
+pub mod merging;
 pub mod otlp;
 pub mod refusal;
 pub mod registry;

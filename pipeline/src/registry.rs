@@ -22,6 +22,7 @@ use crate::contract::{Analyzer, FindingExporter, Processor, Receiver, TelemetryE
 use crate::entry::Epoch;
 use crate::extension::{Auth, Extensions, Side};
 use crate::interest::Interest;
+use crate::merging::Limits;
 use crate::settings::{Files, Node, Problem, read};
 use crate::sockets::Sockets;
 
@@ -140,6 +141,11 @@ pub trait Settings: Send + Sync + std::fmt::Debug {
 
     /// The largest request that it reads, inflated, where it is a receiver that has such a limit.
     fn request_bytes_max(&self) -> Option<u64> {
+        None
+    }
+
+    /// How it wants requests merged before the telemetry exporters of its pipelines; by default not at all.
+    fn merging(&self) -> Option<Limits> {
         None
     }
 

@@ -1,5 +1,6 @@
 //! The processors and analyzers of homeostat: one file or folder each, and this list.
 
+pub mod batch;
 pub mod homeostasis;
 pub mod memory_limiter;
 pub mod tag;
@@ -12,6 +13,10 @@ pub fn list() -> Vec<Registration> {
         Registration::new::<memory_limiter::MemoryLimiter>(
             "memory_limiter",
             "sets the process's memory budget, in the Collector's form",
+        ),
+        Registration::new::<batch::Batch>(
+            "batch",
+            "merges concurrent requests before the telemetry exporters, in the Collector's form",
         ),
         Registration::new::<tag::Tag>(
             "tag",

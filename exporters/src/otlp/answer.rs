@@ -152,7 +152,7 @@ fn later(after: Option<Duration>, reason: String) -> Outcome {
 /// What the start of an answer says of a partial success. What cannot be read takes nothing back from a success.
 fn partial(start: &[u8]) -> Taken {
     let answered = Answered::decode_start(start);
-    Taken { rejected: answered.rejected, message: shorten(answered.message) }
+    Taken { rejected: answered.rejected, share: 0, message: shorten(answered.message) }
 }
 
 /// The message behind gRPC's prefix; nothing where it is compressed, which nobody asked for.
@@ -196,7 +196,11 @@ fn taken_json(body: &[u8]) -> Outcome {
         serde_json::Value::String(text) => text.parse().ok(),
         other => other.as_u64(),
     };
-    Outcome::Taken(Taken { rejected: rejected.unwrap_or(0), message: shorten(partial.error_message) })
+    Outcome::Taken(Taken {
+        rejected: rejected.unwrap_or(0),
+        share: 0,
+        message: shorten(partial.error_message),
+    })
 }
 
 fn shorten(mut words: String) -> String {

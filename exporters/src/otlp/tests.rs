@@ -356,7 +356,7 @@ async fn a_partial_success_is_final_and_passed_on() {
     for protocol in PROTOCOLS {
         let answered = Answered { rejected: 2, message: "two were too old".to_owned() };
         let backend = Backend::start(protocol, vec![say(ok(protocol, &answered.encode()))]).await;
-        let taken = Taken { rejected: 2, message: "two were too old".to_owned() };
+        let taken = Taken { rejected: 2, share: 0, message: "two were too old".to_owned() };
         assert_eq!(export(&backend.exporter(vec![])).await, Ok(taken), "{protocol:?}");
         assert_eq!(backend.count(), 1);
     }
@@ -368,7 +368,7 @@ async fn of_a_long_answer_the_partial_success_is_kept_and_it_is_never_repeated()
         for bytes in [200 * 1024, 5 << 20] {
             let answered = Answered { rejected: 1, message: "x".repeat(bytes) };
             let backend = Backend::start(protocol, vec![say(ok(protocol, &answered.encode()))]).await;
-            let taken = Taken { rejected: 1, message: "x".repeat(1024) };
+            let taken = Taken { rejected: 1, share: 0, message: "x".repeat(1024) };
             assert_eq!(export(&backend.exporter(vec![])).await, Ok(taken), "{protocol:?} {bytes}");
             assert_eq!(backend.count(), 1);
         }

@@ -67,7 +67,7 @@ impl Outlet {
         let outcome = self.exporter.export(telemetry, deadline).await;
         let meters = &self.meters[telemetry.signal as usize];
         let sent = match &outcome {
-            Ok(taken) => telemetry.records.saturating_sub(taken.rejected),
+            Ok(taken) => telemetry.records.saturating_sub(taken.rejected + taken.share),
             Err(_) => 0,
         };
         if !self.exporter.is_queued() {
@@ -246,7 +246,7 @@ pub(super) fn worst(one: Result<Taken, Refusal>, other: Result<Taken, Refusal>) 
             let mut words: Vec<String> = [one.message, other.message].into();
             words.retain(|message| !message.is_empty());
             words.dedup();
-            Ok(Taken { rejected: one.rejected.max(other.rejected), message: words.join("; ") })
+            Ok(Taken { rejected: one.rejected.max(other.rejected), share: 0, message: words.join("; ") })
         }
         (
             Err(Refusal::Unavailable { retry_after: one, reason }),

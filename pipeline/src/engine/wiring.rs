@@ -47,10 +47,17 @@ pub(super) struct Wiring {
     outlets: Mutex<Outlets>,
 }
 
-/// One outlet for each exporter, however many pipelines have it.
+/// Exporter id, and which instance: a pipeline that merges before an exporter has one of its own.
+type Way = (String, usize);
+
+fn way(id: &str, exporter: &Arc<dyn TelemetryExporter>) -> Way {
+    (id.to_owned(), Arc::as_ptr(exporter).addr())
+}
+
+/// One outlet for each instance of an exporter, however many pipelines have it.
 #[derive(Default)]
 struct Outlets {
-    now: BTreeMap<String, Arc<Outlet>>,
+    now: BTreeMap<Way, Arc<Outlet>>,
     /// By bit; a bit is free when no request under way can bring its owner's outcome any more.
     owners: Vec<Weak<Outlet>>,
 }
@@ -69,9 +76,7 @@ impl Wiring {
         let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now = BTreeMap::new();
         for (id, exporter) in pipelines.iter().flat_map(|pipeline| &pipeline.telemetry_exporters) {
-            if !now.contains_key(id) {
-                now.insert(id.clone(), outlets.outlet(id, exporter, memory));
-            }
+            now.entry(way(id, exporter)).or_insert_with(|| outlets.outlet(id, exporter, memory));
         }
         let routes = routes(pipelines, &now);
         outlets.now = now;
@@ -81,7 +86,7 @@ impl Wiring {
 
 impl Outlets {
     fn outlet(&mut self, id: &str, exporter: &Arc<dyn TelemetryExporter>, memory: &Memory) -> Arc<Outlet> {
-        if let Some(same) = self.now.get(id).filter(|outlet| outlet.leads_to(exporter)) {
+        if let Some(same) = self.now.get(&way(id, exporter)).filter(|outlet| outlet.leads_to(exporter)) {
             return Arc::clone(same);
         }
         let free = self.owners.iter().position(|owner| owner.strong_count() == 0);
@@ -101,7 +106,7 @@ impl Outlets {
     }
 }
 
-fn routes<'a>(pipelines: &'a [Pipeline], outlets: &BTreeMap<String, Arc<Outlet>>) -> Routes {
+fn routes<'a>(pipelines: &'a [Pipeline], outlets: &BTreeMap<Way, Arc<Outlet>>) -> Routes {
     let mut stages: BTreeMap<&str, Arc<Stage>> = BTreeMap::new();
     let mut stage = |id: &'a str, processor: &Arc<dyn Processor>| {
         let new = || Arc::new(Stage::new(id, processor.clone()));
@@ -115,7 +120,7 @@ fn routes<'a>(pipelines: &'a [Pipeline], outlets: &BTreeMap<String, Arc<Outlet>>
             outlets: pipeline
                 .telemetry_exporters
                 .iter()
-                .filter_map(|(id, _)| outlets.get(id).cloned())
+                .filter_map(|(id, exporter)| outlets.get(&way(id, exporter)).cloned())
                 .collect(),
             judges: pipeline.judges,
         };

@@ -97,7 +97,7 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             let meter = Meter::new("otlp/a", "grpc");
             meter.answered(&Ok(Taken::default()));
-            meter.answered(&Ok(Taken { rejected: 1, message: String::new() }));
+            meter.answered(&Ok(Taken { rejected: 1, share: 0, message: String::new() }));
             meter.answered(&Err(Refusal::busy("full")));
             for cause in [
                 Cause::Malformed,

@@ -54,7 +54,7 @@ async fn an_answer_in_json_is_understood() {
         ("no JSON at all", 0, ""),
     ] {
         let backend = Backend::start(Protocol::Http, vec![json(200, body)]).await;
-        let taken = Taken { rejected, message: message.to_owned() };
+        let taken = Taken { rejected, share: 0, message: message.to_owned() };
         assert_eq!(backend.exporter(vec![]).export(&came_as_json(), far()).await, Ok(taken), "{body}");
     }
     let act = json(400, "{\"code\":3,\"message\":\"the record is bad\"}");

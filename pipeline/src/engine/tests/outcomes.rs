@@ -32,7 +32,7 @@ fn later_beats_never_and_never_beats_taken() {
     check(Err(never()), Err(never()), Err(never()));
     let later = Refusal::Unavailable { retry_after: Duration::from_secs(9), reason: "later".to_owned() };
     check(Err(busy()), Err(later.clone()), Err(later));
-    let partly = |rejected, message: &str| Ok(Taken { rejected, message: message.to_owned() });
+    let partly = |rejected, message: &str| Ok(Taken { rejected, share: 0, message: message.to_owned() });
     check(partly(2, "two"), taken(), partly(2, "two"));
     assert_eq!(worst(partly(2, "two"), partly(1, "one")), partly(2, "two; one"));
 }
@@ -117,12 +117,14 @@ async fn a_repeat_is_folded_once_and_forwarded_only_to_those_that_had_not_taken_
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_backend_refuses_for_good_is_the_senders_answer_and_is_judged_all_the_same() {
     let mut world = World::new();
-    world.backends.push(Backend::new([Err(never()), Ok(Taken { rejected: 1, message: "one".to_owned() })]));
+    world
+        .backends
+        .push(Backend::new([Err(never()), Ok(Taken { rejected: 1, share: 0, message: "one".to_owned() })]));
     let engine = world.start();
     let told = Refusal::rejected(Cause::Backend, "exporter `traces/0`: never");
     assert_eq!(submit(&engine, "REQ-A").await.unwrap_err(), told);
     let receipt = submit(&engine, "REQ-B").await.unwrap();
-    assert_eq!(receipt.taken, Taken { rejected: 1, message: "one".to_owned() });
+    assert_eq!(receipt.taken, Taken { rejected: 1, share: 0, message: "one".to_owned() });
     world.tick(&engine).await;
     stop(engine).await;
     assert_eq!(world.ledger(), ["count: REQ-A=1", "count: REQ-B=1"]);

@@ -59,7 +59,7 @@ async fn what_the_backend_says_reaches_the_sender_through_the_engine() {
     assert_eq!(send(&caller, "POST", call.clone(), &headers, frame()).await.grpc_code(), 0);
     assert_eq!(backend.seen()[0].frame.bytes, frame()[5..]);
 
-    backend.will_say(Ok(Taken { rejected: 2, message: "two".to_owned() }));
+    backend.will_say(Ok(Taken { rejected: 2, share: 0, message: "two".to_owned() }));
     let said = send(&caller, "POST", call.clone(), &headers, frame()).await;
     assert_eq!(said.grpc_answer(), Answered { rejected: 2, message: "two".to_owned() });
     backend.will_say(Err(Refusal::busy("the backend is down")));

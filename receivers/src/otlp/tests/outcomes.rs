@@ -23,7 +23,7 @@ async fn what_was_taken_is_ok_and_says_nothing_more() {
 #[tokio::test]
 async fn a_partial_success_is_passed_on() {
     let server = start(Fake::default()).await;
-    let taken = Taken { rejected: 3, message: "three spans have no name".to_owned() };
+    let taken = Taken { rejected: 3, share: 0, message: "three spans have no name".to_owned() };
     let expected = Answered { rejected: 3, message: taken.message.clone() };
     server.gate.will_say(Ok(taken.clone()));
     assert_eq!(server.call_traces().await.grpc_answer(), expected);
@@ -219,7 +219,7 @@ async fn what_json_asked_is_answered_in_json() {
         ("/v1/metrics", "{\"resourceMetrics\":[{}]}", "rejectedDataPoints"),
         ("/v1/logs", "{\"resourceLogs\":[{}]}", "rejectedLogRecords"),
     ] {
-        server.gate.will_say(Ok(Taken { rejected: 3, message: "old".to_owned() }));
+        server.gate.will_say(Ok(Taken { rejected: 3, share: 0, message: "old".to_owned() }));
         let said = json_of(&server.post(path, &[JSON], body).await);
         assert_eq!(said, serde_json::json!({ "partialSuccess": { key: "3", "errorMessage": "old" } }));
     }
