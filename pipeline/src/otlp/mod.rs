@@ -7,6 +7,7 @@
 //!
 //! The views of data points show bounds, counts and exemplars as they are; what they mean is the business of who reads them.
 
+mod cut;
 mod logs;
 mod metrics;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod value;
 mod walk;
 mod wire;
 
+pub use cut::{Cut, Part, cut};
 pub use logs::{LogView, ResourceLogs, ScopeLogs, resource_logs};
 pub use metrics::{DataKind, MetricView, ResourceMetrics, ScopeMetrics, Temporality, resource_metrics};
 pub use point::{Buckets, ExemplarView, Number, PointView};

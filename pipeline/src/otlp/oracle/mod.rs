@@ -8,6 +8,7 @@
 //! encoder would write but any sender may.
 
 mod arbitrary;
+mod cut;
 mod decoded;
 mod decoded_metrics;
 
