@@ -275,6 +275,7 @@ fn never_fed(configuration: &Configuration, pipeline: &Pipeline, problems: &mut 
 fn processor_order(configuration: &Configuration, pipeline: &Pipeline, problems: &mut Vec<Problem>) {
     let mut analyzer = None;
     let mut tag = None;
+    let mut filter = None;
     for id in &pipeline.processors {
         let kind = id.value.split_once('/').map_or(id.value.as_str(), |(kind, _)| kind);
         match configuration.processors.get(&id.value).map(|part| part.role()) {
@@ -289,6 +290,17 @@ fn processor_order(configuration: &Configuration, pipeline: &Pipeline, problems:
                 }
             }
             None => {}
+        }
+        match (kind, filter) {
+            ("filter", _) => filter = Some(&id.value),
+            ("redact" | "tag" | "correlate", Some(filter)) => {
+                let message = format!(
+                    "processor `{}` comes after `{filter}` (put it before: what is filtered out is judged, and only not forwarded)",
+                    id.value
+                );
+                problems.push(Problem::error(&id.at, message));
+            }
+            _ => {}
         }
         match (kind, tag) {
             ("tag", _) => tag = Some(&id.value),

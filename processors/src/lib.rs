@@ -1,6 +1,7 @@
 //! The processors and analyzers of homeostat: one file or folder each, and this list.
 
 pub mod batch;
+pub mod filter;
 pub mod homeostasis;
 pub mod memory_limiter;
 pub mod tag;
@@ -21,6 +22,10 @@ pub fn list() -> Vec<Registration> {
         Registration::new::<tag::Tag>(
             "tag",
             "finds requirement keys, sea.* attributes and the model's selectors in telemetry, and makes rows of evidence of them",
+        ),
+        Registration::new::<filter::Filter>(
+            "filter",
+            "drops the records that a selector matches, after they were judged and before they are forwarded",
         ),
         Registration::new::<homeostasis::Homeostasis>(
             "homeostasis",

@@ -15,14 +15,14 @@
 //! and records can hold anything, and only those are read, with borrowed views. What the analyzers of the pipeline want found
 //! beside keys and flows (selectors, log fields, labels) they say in their `Interest`.
 
-mod body;
+pub(crate) mod body;
 mod emit;
 mod keys;
-mod level;
+pub(crate) mod level;
 mod plan;
-mod point;
+pub(crate) mod point;
 mod prefilter;
-mod record;
+pub(crate) mod record;
 mod session;
 #[cfg(test)]
 mod tests;
