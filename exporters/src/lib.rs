@@ -1,5 +1,6 @@
 //! The exporters of homeostat: one file or folder each; [`list`] is the list.
 
+pub mod debug;
 pub mod file;
 pub mod kg;
 pub mod nats;
@@ -21,6 +22,10 @@ pub fn list() -> Vec<Registration> {
         otlp_grpc,
         otlphttp,
         otlp_http,
+        Registration::new::<debug::Debug>(
+            "debug",
+            "shows telemetry in the log or on standard output, in the Collector's form",
+        ),
         Registration::new::<file::File>(
             "file",
             "writes findings as JSON lines to a file or to standard output",

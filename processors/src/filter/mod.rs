@@ -248,6 +248,11 @@ impl Filter {
         problems
     }
 
+    /// The processor; what it rewrites is charged to `budget`.
+    pub fn processor(&self, id: &str, budget: Budget) -> Arc<dyn Processor> {
+        Arc::new(self.dropper(id, budget))
+    }
+
     fn dropper(&self, id: &str, budget: Budget) -> Dropper {
         let label = || id.to_owned();
         let counters = [
@@ -281,7 +286,7 @@ impl Settings for Filter {
     }
 
     async fn open(&self, context: Context) -> anyhow::Result<Component> {
-        Ok(Component::Processor(Arc::new(self.dropper(&context.id, context.budget))))
+        Ok(Component::Processor(self.processor(&context.id, context.budget)))
     }
 }
 
