@@ -20,13 +20,14 @@ use homeostat_pipeline::merging::{Limits, WAIT_MAX};
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::settings::{At, Files, Period, Problem};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 const TIMEOUT: Duration = Duration::from_millis(200);
 const SEND_BATCH_SIZE: u64 = 8192;
 
 /// The settings of `batch`; see the module for the YAML.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     /// A request waits so long for others; 200 ms unless set.

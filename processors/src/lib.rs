@@ -23,9 +23,10 @@ pub fn list() -> Vec<Registration> {
             "tag",
             "finds requirement keys, sea.* attributes and the model's selectors in telemetry, and makes rows of evidence of them",
         ),
-        Registration::new::<filter::Filter>(
+        Registration::reading::<filter::Filter>(
             "filter",
             "drops the records that a selector matches, after they were judged and before they are forwarded",
+            filter::read_block,
         ),
         Registration::new::<homeostasis::Homeostasis>(
             "homeostasis",

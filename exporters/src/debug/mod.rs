@@ -30,7 +30,8 @@ use homeostat_pipeline::contract::{Taken, TelemetryExporter};
 use homeostat_pipeline::otlp;
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use page::Page;
@@ -42,7 +43,7 @@ const BYTES_MAX: usize = 1 << 20;
 const WAITING_MAX: usize = 4;
 
 /// The settings of `debug`; see the module for the YAML.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Debug {
     /// How much of a request is shown.
@@ -67,7 +68,7 @@ impl Default for Debug {
 }
 
 /// How much of a request is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verbosity {
     /// A line with counts.

@@ -24,6 +24,7 @@ mod ottl;
 #[cfg(test)]
 mod tests;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -35,11 +36,12 @@ use homeostat_pipeline::otlp::{self, LogView, Part, PointView, Resource, Scope, 
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::selector::{Fields, Selector};
-use homeostat_pipeline::settings::{At, Files, Problem};
+use homeostat_pipeline::settings::{At, Files, Node, Problem, read};
 use memchr::memmem::Finder;
 use metrics::Counter;
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use schemars::JsonSchema;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Serialize};
 
 use crate::tag::body;
 use crate::tag::level::BODY_BYTES_MAX;
@@ -47,30 +49,59 @@ use crate::tag::point::PointRecord;
 use crate::tag::record::{Around, LogRecord, SpanRecord, severity};
 use ottl::Subject;
 
+/// Parts of a Collector's block that nothing here does, where they stand, and what to do instead.
+const UNSUPPORTED: [(&[&str], &str, &str); 8] = [
+    (&[], "trace_conditions", "write `traces: { span: […] }`, or selectors under `spans`"),
+    (&[], "log_conditions", "write `logs: { log_record: […] }`, or selectors under `logs`"),
+    (
+        &[],
+        "metric_conditions",
+        "write `metrics: { metric: […], datapoint: […] }`, or selectors under `metrics`",
+    ),
+    (&["traces"], "spanevent", "events of spans cannot be dropped"),
+    (&["traces", "logs", "metrics"], "resource", "select records by their `resource.attributes`"),
+    (&["spans", "logs", "metrics"], "include", "write selectors of what is to be dropped"),
+    (&["spans", "logs", "metrics"], "exclude", "write selectors of what is to be dropped"),
+    (&[], "profiles", "profiles are not taken"),
+];
+
+/// Reads a block: a part of a Collector's that is not supported is named as such, before the general error would.
+///
+/// # Errors
+/// At the first thing that does not fit.
+pub fn read_block(node: &Node) -> Result<Box<dyn Settings>, Problem> {
+    for (homes, key, remedy) in UNSUPPORTED {
+        let below: Vec<&Node> = if homes.is_empty() {
+            vec![node]
+        } else {
+            homes.iter().filter_map(|home| node.get(home)).collect()
+        };
+        if let Some(found) = below.into_iter().find_map(|node| node.get(key)) {
+            let message = format!("`{key}` of the Collector's filter is not supported here ({remedy})");
+            return Err(Problem::error(&found.at, message));
+        }
+    }
+    Ok(Box::new(read::<Filter>(node)?))
+}
+
 /// The settings of `filter`; see the module for the YAML.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Selectors of spans.
     pub spans: Vec<At<String>>,
     /// Selectors of log records, or a Collector's conditions.
-    pub logs: Conditions,
+    pub logs: Conditions<LogConditions>,
     /// Selectors of data points, or a Collector's conditions.
-    pub metrics: Conditions,
+    pub metrics: Conditions<MetricConditions>,
     /// A Collector's conditions for spans.
-    pub traces: Collector,
+    pub traces: TraceConditions,
     /// Accepted, for a Collector's block has it: a selector cannot fail.
     pub error_mode: Option<ErrorMode>,
-    /// Not supported.
-    pub trace_conditions: Option<At<IgnoredAny>>,
-    /// Not supported.
-    pub log_conditions: Option<At<IgnoredAny>>,
-    /// Not supported.
-    pub metric_conditions: Option<At<IgnoredAny>>,
 }
 
 /// What a Collector does when a condition fails.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorMode {
     /// Logs it.
@@ -81,64 +112,71 @@ pub enum ErrorMode {
     Propagate,
 }
 
+/// A Collector's `traces`.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TraceConditions {
+    /// OTTL conditions of spans.
+    pub span: Vec<At<String>>,
+}
+
+/// A Collector's `logs`.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConditions {
+    /// OTTL conditions of log records.
+    pub log_record: Vec<At<String>>,
+}
+
+/// A Collector's `metrics`.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricConditions {
+    /// OTTL conditions of metrics, which go with all their points.
+    pub metric: Vec<At<String>>,
+    /// OTTL conditions of data points.
+    pub datapoint: Vec<At<String>>,
+}
+
 /// A list of selectors, or a mapping as the Collector has it.
-#[derive(Debug)]
-pub enum Conditions {
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Conditions<T> {
     /// Ours.
     Selectors(Vec<At<String>>),
     /// The Collector's.
-    Collector(Box<Collector>),
+    Collector(T),
 }
 
-/// Lists of OTTL conditions by what they are asked about.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Collector {
-    /// Of spans.
-    pub span: Vec<At<String>>,
-    /// Of log records.
-    pub log_record: Vec<At<String>>,
-    /// Of metrics, with all their points.
-    pub metric: Vec<At<String>>,
-    /// Of data points.
-    pub datapoint: Vec<At<String>>,
-    /// Not supported.
-    pub spanevent: Option<At<IgnoredAny>>,
-    /// Not supported.
-    pub resource: Option<At<IgnoredAny>>,
-    /// Not supported.
-    pub include: Option<At<IgnoredAny>>,
-    /// Not supported.
-    pub exclude: Option<At<IgnoredAny>>,
-}
-
-impl Default for Conditions {
-    fn default() -> Conditions {
+impl<T> Default for Conditions<T> {
+    fn default() -> Conditions<T> {
         Conditions::Selectors(Vec::new())
     }
 }
 
-impl<'de> Deserialize<'de> for Conditions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Conditions, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Conditions;
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Conditions<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Conditions<T>, D::Error> {
+        struct Read<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Read<T> {
+            type Value = Conditions<T>;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a list of selectors, or a mapping with the Collector's conditions")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Conditions, A::Error> {
+            fn visit_unit<E>(self) -> Result<Conditions<T>, E> {
+                Ok(Conditions::default())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Conditions<T>, A::Error> {
                 let mut selectors = Vec::new();
                 while let Some(selector) = list.next_element()? {
                     selectors.push(selector);
                 }
                 Ok(Conditions::Selectors(selectors))
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Conditions, A::Error> {
-                let conditions = Collector::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Conditions::Collector(Box::new(conditions)))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Conditions<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Conditions::Collector)
             }
         }
-        deserializer.deserialize_any(Read)
+        deserializer.deserialize_any(Read(PhantomData))
     }
 }
 
@@ -166,8 +204,8 @@ impl Rules {
 impl Filter {
     /// The rules of the three signals, in the order of [`Signal::ALL`], and all that is wrong.
     fn rules(&self) -> ([Rules; 3], Vec<Problem>) {
-        let mut problems = self.unsupported();
-        let mut read = |texts: &[At<String>], subject: Option<Subject>| {
+        let mut problems = Vec::new();
+        let mut compile = |texts: &[At<String>], subject: Option<Subject>| {
             let mut rules = Vec::new();
             for text in texts {
                 let selector = match subject {
@@ -181,71 +219,20 @@ impl Filter {
             }
             rules
         };
-        let mut spans = read(&self.spans, None);
-        spans.extend(read(&self.traces.span, Some(Subject::Span)));
+        let mut spans = compile(&self.spans, None);
+        spans.extend(compile(&self.traces.span, Some(Subject::Span)));
         let (metrics, points) = match &self.metrics {
-            Conditions::Selectors(texts) => (Vec::new(), read(texts, None)),
+            Conditions::Selectors(texts) => (Vec::new(), compile(texts, None)),
             Conditions::Collector(of) => {
-                (read(&of.metric, Some(Subject::Metric)), read(&of.datapoint, Some(Subject::Point)))
+                (compile(&of.metric, Some(Subject::Metric)), compile(&of.datapoint, Some(Subject::Point)))
             }
         };
         let logs = match &self.logs {
-            Conditions::Selectors(texts) => read(texts, None),
-            Conditions::Collector(of) => read(&of.log_record, Some(Subject::Log)),
+            Conditions::Selectors(texts) => compile(texts, None),
+            Conditions::Collector(of) => compile(&of.log_record, Some(Subject::Log)),
         };
         let records = |records| Rules { metrics: Vec::new(), records };
         ([records(spans), Rules { metrics, records: points }, records(logs)], problems)
-    }
-
-    /// Parts of a Collector's block that nothing here does.
-    fn unsupported(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut no = |at: &Option<At<IgnoredAny>>, name: &str, remedy: &str| {
-            if let Some(at) = at {
-                problems.push(Problem::error(&at.at, format!("`{name}` is not supported ({remedy})")));
-            }
-        };
-        no(
-            &self.trace_conditions,
-            "trace_conditions",
-            "write `traces: { span: […] }`, or selectors under `spans`",
-        );
-        no(
-            &self.log_conditions,
-            "log_conditions",
-            "write `logs: { log_record: […] }`, or selectors under `logs`",
-        );
-        no(
-            &self.metric_conditions,
-            "metric_conditions",
-            "write `metrics: { metric: […], datapoint: […] }`, or selectors under `metrics`",
-        );
-        let mut misplaced: Vec<(&At<String>, &str)> = Vec::new();
-        let mut blocks = vec![("traces", &self.traces)];
-        for (name, conditions) in [("metrics", &self.metrics), ("logs", &self.logs)] {
-            if let Conditions::Collector(of) = conditions {
-                blocks.push((name, of));
-            }
-        }
-        for (name, of) in blocks {
-            no(&of.spanevent, "spanevent", "events of spans cannot be dropped");
-            no(&of.resource, "resource", "select records by `resource[\"…\"]`");
-            no(&of.include, "include", "write selectors of what is to be dropped");
-            no(&of.exclude, "exclude", "write selectors of what is to be dropped");
-            let lists = [
-                ("span", &of.span, "traces"),
-                ("log_record", &of.log_record, "logs"),
-                ("metric", &of.metric, "metrics"),
-                ("datapoint", &of.datapoint, "metrics"),
-            ];
-            for (_, list, home) in lists.iter().filter(|(_, _, home)| *home != name) {
-                misplaced.extend(list.first().map(|first| (first, *home)));
-            }
-        }
-        for (text, home) in misplaced {
-            problems.push(Problem::error(&text.at, format!("these conditions belong under `{home}`")));
-        }
-        problems
     }
 
     /// The processor; what it rewrites is charged to `budget`.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use homeostat_pipeline::settings::read;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -219,7 +218,7 @@ fn what_is_rewritten_is_charged_as_long_as_anybody_has_it() {
 #[track_caller]
 fn refuses(yaml: &str, says: &str) {
     let files = Files { base: "".into(), embedded: BTreeMap::new(), parse: homeostat_config::parse };
-    let problems = match settings(yaml) {
+    let problems = match read_block(&homeostat_config::parse("a.yaml", yaml).expect("the text is YAML")) {
         Ok(filter) => filter.check(&files),
         Err(problem) => vec![problem],
     };
@@ -232,10 +231,19 @@ fn what_cannot_be_done_is_said_with_its_place() {
     refuses("{spans: ['nam == 1']}", "did you mean");
     refuses("{span: ['name == 1']}", "unknown key `span` (did you mean \"spans\"?)");
     refuses("{}", "drops nothing");
-    refuses("{metrics: {include: {match_type: strict}}}", "`include` is not supported");
-    refuses("{traces: {spanevent: ['name == \"x\"']}}", "`spanevent` is not supported");
-    refuses("{trace_conditions: ['span.name == \"x\"']}", "`trace_conditions` is not supported");
-    refuses("{logs: {datapoint: ['name == \"x\"']}}", "belong under `metrics`");
+    refuses(
+        "{metrics: {include: {match_type: strict}}}",
+        "`include` of the Collector's filter is not supported",
+    );
+    refuses(
+        "{traces: {spanevent: ['name == \"x\"']}}",
+        "`spanevent` of the Collector's filter is not supported",
+    );
+    refuses(
+        "{trace_conditions: ['span.name == \"x\"']}",
+        "`trace_conditions` of the Collector's filter is not supported",
+    );
+    refuses("{logs: {datapoint: ['name == \"x\"']}}", "unknown key `datapoint`");
     refuses("{logs: {log_record: ['IsMatch(body, \"x\")']}}", "the function `IsMatch`");
     refuses("{error_mode: loud}", "`loud` is none of");
     refuses("{logs: 3}", "a list of selectors, or a mapping");
