@@ -6,7 +6,7 @@ use std::fmt;
 
 use homeostat_config::Named;
 use homeostat_pipeline::registry::{Role, Settings};
-use homeostat_pipeline::settings::{Node, Position, Problem};
+use homeostat_pipeline::settings::{Node, Position, Problem, Value};
 
 use crate::assemble::{analyzer_ids, interest, used};
 use crate::configuration::Configuration;
@@ -168,10 +168,12 @@ fn service(old: &Configuration, new: &Configuration, changes: &mut Changes) {
             changes.service.push(key.to_owned());
             continue;
         }
-        let nothing = Node { at: place(&after.node, key), value: homeostat_pipeline::settings::Value::Null };
+        let nothing = Node { at: place(&after.node, key), value: Value::Null };
         let one = before.node.get(key).unwrap_or(&nothing);
         let two = after.node.get(key).unwrap_or(&nothing);
-        let deeper = one.differences(two);
+        // `storage: none` is another thing as a whole.
+        let are_mappings = [one, two].iter().all(|node| matches!(node.value, Value::Map(_)));
+        let deeper = if are_mappings { one.differences(two) } else { Vec::new() };
         let mut add = |at: &Position, path: String| changes.restart.push(restart(at, &path));
         match deeper.as_slice() {
             [] => add(&two.at, format!("service.{key}")),

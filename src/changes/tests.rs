@@ -123,9 +123,9 @@ fn what_needs_a_restart_says_which_key_and_where() {
     check(
         "metrics: { endpoint: 127.0.0.1:0 }",
         "metrics: { endpoint: 127.0.0.1:0 }, logs: { level: debug }",
-        &needs("17:59", "service.telemetry.logs"),
+        &needs("17:58", "service.telemetry.logs"),
     );
-    check("tenant: a", "tenant: b", &needs("8:45", "processors.homeostasis.tenant"));
+    check("tenant: a", "tenant: b", &needs("8:44", "processors.homeostasis.tenant"));
     let expected = "a.yaml:20:5: the analyzers are homeostasis and would be none, which cannot change while homeostat runs and needs a restart";
     let without = BASE.replace("tag, homeostasis]", "tag]").replace("[otlp/backend, file]", "[otlp/backend]");
     assert_eq!(said(&without, MODEL), expected);
