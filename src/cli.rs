@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use homeostat_pipeline::settings::parse_period;
 
-use crate::{components, demo, ledger, output, print_config, run, schema, validate};
+use crate::{components, demo, ledger, model, output, print_config, run, schema, validate};
 
 /// All is well.
 pub const GOOD: u8 = 0;
@@ -47,6 +47,9 @@ enum Command {
     /// Reads the ledger of a data directory
     #[command(subcommand)]
     Ledger(Ledger),
+    /// Checks, compares and shows homeostasis models
+    #[command(subcommand)]
+    Model(model::Command),
     /// Runs the whole job on embedded defaults: a small shop, a slow login, rising errors, and the fix
     Demo(Demo),
 }
@@ -190,6 +193,7 @@ pub fn main() -> ExitCode {
         Command::Components { format } => components::command(format),
         Command::Schema(arguments) => schema::command(&arguments),
         Command::Ledger(command) => ledger::command(&command),
+        Command::Model(command) => model::command(&command),
         Command::Demo(arguments) => demo::command(&arguments),
     };
     match outcome {

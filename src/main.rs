@@ -11,6 +11,7 @@ mod extensions;
 mod ledger;
 mod living;
 mod logs;
+mod model;
 mod output;
 mod print_config;
 mod process;

@@ -34,7 +34,8 @@ pub fn command(arguments: &cli::Validate) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-fn as_json(problem: &Problem) -> serde_json::Value {
+/// A problem for programs.
+pub fn as_json(problem: &Problem) -> serde_json::Value {
     let place = problem
         .at
         .as_ref()

@@ -112,6 +112,11 @@ impl Condition {
         &self.text
     }
 
+    /// As it is evaluated, for people: units converted, `duration` gone.
+    pub fn compiled(&self) -> String {
+        self.expression.to_string()
+    }
+
     /// The conjunct `duration > …`, which is the rule's `for`.
     pub fn holds_for(&self) -> Option<Duration> {
         self.holds_for

@@ -66,6 +66,7 @@ fn learned() -> Expectation {
         median: Some(190.0),
         mad: Some(10.0),
         stddev: Some(25.0),
+        ..Baseline::default()
     };
     Expectation { baseline: Some(baseline), ..latency() }
 }

@@ -4,7 +4,11 @@
 //! docs/model.md is the page for users.
 
 mod definitions;
+mod diff;
 mod direction;
+mod fed;
+mod flows;
+mod foreign;
 mod measure;
 mod place;
 mod read;
@@ -13,6 +17,7 @@ mod rules;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod view;
 mod window;
 
 use std::collections::BTreeMap;
@@ -25,7 +30,11 @@ use homeostat_pipeline::settings::{Node, Position, Problem};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub use diff::{Difference, differences};
+pub use flows::{Capture, Flow, Step};
+pub use foreign::Foreign;
 pub use measure::{Class, Measure, Statistic};
+pub use view::{MeasureView, RequirementView, RuleView, View};
 pub use window::pane_of;
 
 use super::condition::{Condition, Lookback};
@@ -42,6 +51,8 @@ pub struct Model {
     pub defaults: Defaults,
     /// Canonical requirement key → what it expects.
     pub requirements: BTreeMap<String, Requirement>,
+    /// `sea:{context}:{flow}` → what it is expected to do.
+    pub flows: BTreeMap<String, Flow>,
 }
 
 /// `defaults:` of the model.
@@ -59,6 +70,19 @@ pub struct Defaults {
     pub no_data: NoData,
     /// What an unknown condition counts as.
     pub unknown_is: Unknown,
+    /// Which intents need no person's word; `intent.auto_approve` in YAML, never by default.
+    pub auto_approve: AutoApprove,
+}
+
+/// Which intents are approved by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoApprove {
+    /// None: a person approves.
+    #[default]
+    Never,
+    /// Those of critical deviations.
+    Critical,
 }
 
 impl Default for Defaults {
@@ -70,6 +94,7 @@ impl Default for Defaults {
             verify_for: Duration::from_secs(900),
             no_data: NoData { after: Duration::from_secs(600), becomes: WithoutData::Expired },
             unknown_is: Unknown::Ok,
+            auto_approve: AutoApprove::Never,
         }
     }
 }
@@ -164,6 +189,8 @@ pub struct Requirement {
     pub lookbacks: BTreeMap<String, Vec<Lookback>>,
     /// `telemetry.otlp`: telemetry that carries no key but belongs here.
     pub selections: Vec<Selection>,
+    /// `telemetry.datadog` and `telemetry.prometheus`: what its measures are called there.
+    pub foreign: Vec<Foreign>,
     /// Where it stands.
     pub at: Position,
 }
@@ -313,6 +340,21 @@ pub struct Baseline {
     pub mad: Option<f64>,
     /// Standard deviation.
     pub stddev: Option<f64>,
+    /// In which rhythm it repeats, for who learns it.
+    pub seasonality: Seasonality,
+}
+
+/// In which rhythm a baseline repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seasonality {
+    /// In none.
+    #[default]
+    None,
+    /// Hour of day.
+    Daily,
+    /// Hour of week.
+    Weekly,
 }
 
 /// A condition on a measure, and what follows from it.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use homeostat_pipeline::finding::Severity;
-use homeostat_pipeline::settings::{Field, Node, Problem, Value};
+use homeostat_pipeline::settings::{Field, Node, Problem, Value, did_you_mean};
 
 use super::definitions::{self, Definitions};
 use super::place::{Block, Reader};
-use super::{Defaults, Model, NoData, Requirement, Window, requirement, window};
+use super::{Defaults, Model, NoData, Requirement, Window, flows, requirement, window};
 
 /// See [`Model::read`].
 pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Vec<Problem>> {
@@ -19,6 +19,7 @@ pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Ve
         version: String::new(),
         defaults: Defaults::default(),
         requirements: BTreeMap::new(),
+        flows: BTreeMap::new(),
     };
     let mut severities = Severities::default();
     let mut measures = Definitions::new();
@@ -33,6 +34,12 @@ pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Ve
         measures = definitions::read(inner, &measures, &mut reader);
         if let Some(node) = inner.get("severity_map") {
             severities.extend(node, &mut reader);
+        }
+        if let Some(node) = inner.get("flows") {
+            model.flows = flows::read(node, &severities, &mut reader);
+            if !model.flows.is_empty() {
+                reader.warning(&node.at, "`flows` is read and checked, and nothing judges by it yet");
+            }
         }
         inner.get("requirements").map_or(&[], |node| reader.any_block(node, "`requirements`").fields)
     };
@@ -65,9 +72,9 @@ fn inner<'a>(node: &'a Node, reader: &mut Reader) -> Block<'a> {
 }
 
 fn keys_of_model(inner: Block<'_>, reader: &mut Reader) {
-    let known = ["version", "generated_at", "defaults", "severity_map", "measures", "requirements"];
+    let known = ["version", "generated_at", "defaults", "severity_map", "measures", "requirements", "flows"];
     let node = Node { at: inner.at.clone(), value: Value::Map(inner.fields.to_vec()) };
-    reader.block(&node, "the model", &known, &["flows", "severity_rules"]);
+    reader.block(&node, "the model", &known, &["severity_rules"]);
 }
 
 /// Whether `text` can be a requirement key of a bare mapping.
@@ -85,8 +92,8 @@ fn add(into: &mut BTreeMap<String, Requirement>, read: Requirement, field: &Fiel
 }
 
 fn defaults(node: &Node, reader: &mut Reader) -> Defaults {
-    let known = ["window", "cooldown", "keep_firing_for", "verify_for", "no_data", "unknown_is"];
-    let block = reader.block(node, "`defaults`", &known, &["intent"]);
+    let known = ["window", "cooldown", "keep_firing_for", "verify_for", "no_data", "unknown_is", "intent"];
+    let block = reader.block(node, "`defaults`", &known, &[]);
     let standard = Defaults::default();
     Defaults {
         window: block.get("window").map_or_else(Window::default, |node| window::read(node, reader)),
@@ -101,6 +108,10 @@ fn defaults(node: &Node, reader: &mut Reader) -> Defaults {
             }
         }),
         unknown_is: reader.take(block, "unknown_is").unwrap_or(standard.unknown_is),
+        auto_approve: block.get("intent").map_or(standard.auto_approve, |node| {
+            let block = reader.block(node, "`intent`", &["auto_approve"], &[]);
+            reader.take(block, "auto_approve").unwrap_or_default()
+        }),
     }
 }
 
@@ -123,8 +134,19 @@ impl Severities {
         self.0.get(word).copied()
     }
 
-    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+    /// The severity that a node names, or a problem.
+    pub(super) fn read(&self, node: &Node, reader: &mut Reader) -> Option<Severity> {
+        let word: String = reader.read(node)?;
+        let found = self.get(&word);
+        if found.is_none() {
+            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            let near = did_you_mean(&word, known.iter().copied());
+            let known = known.join(", ");
+            let message =
+                format!("unknown severity `{word}`{near}; known: {known}; others go into `severity_map`");
+            reader.error(&node.at, message);
+        }
+        found
     }
 
     fn extend(&mut self, node: &Node, reader: &mut Reader) {

@@ -13,7 +13,7 @@ use super::read::Severities;
 use super::rules::{self, Draft};
 use super::{
     Baseline, Class, Defaults, Direction, Expectation, LEVELS, Measure, Requirement, Statistic, Thresholds,
-    telemetry,
+    fed, foreign, telemetry,
 };
 use crate::homeostasis::units::Unit;
 
@@ -34,7 +34,7 @@ const LATER: [&str; 2] = ["objective", "severity_rules"];
 /// What the model states of one measure, before units and direction are settled.
 #[derive(Debug)]
 pub(super) struct Stated {
-    at: Position,
+    pub(super) at: Position,
     levels: BTreeMap<Level, (f64, Position)>,
     unit: Option<(Unit, Position)>,
     direction: Option<(Direction, Position)>,
@@ -82,6 +82,13 @@ pub(super) fn read(field: &Field, outer: &Outer<'_>, reader: &mut Reader) -> Req
     for (at, selection) in &selections {
         stated(&mut measures, &selection.measure, at);
     }
+    let foreign = match block.get("telemetry") {
+        Some(node) => {
+            let block = reader.block(node, "`telemetry`", &["otlp", "datadog", "prometheus"], &[]);
+            foreign::read(block, &measures, reader)
+        }
+        None => Vec::new(),
+    };
     let expectations: BTreeMap<String, Expectation> = measures
         .iter()
         .filter_map(|(name, stated)| {
@@ -96,13 +103,16 @@ pub(super) fn read(field: &Field, outer: &Outer<'_>, reader: &mut Reader) -> Req
     let (rules, lookbacks) = rules::compile(drafts, &expectations, outer.defaults, reader);
     let defined = expectations.keys().filter_map(|name| Some((name, definitions.get(name)?)));
     let defined: Vec<_> = defined.flat_map(|(name, definition)| definition.selections(&key, name)).collect();
+    let selections: Vec<_> = selections.into_iter().map(|(_, selection)| selection).chain(defined).collect();
+    fed::check(&measures, &expectations, &selections, reader);
     Requirement {
         title: reader.word(block, "title"),
         requirement_type: reader.take(block, "type"),
         spec_node: spec_node(block, reader),
         traces_to: traces_to(block, reader),
         effective_from: effective_from(block, reader),
-        selections: selections.into_iter().map(|(_, selection)| selection).chain(defined).collect(),
+        selections,
+        foreign,
         key,
         expectations,
         rules,
@@ -254,9 +264,11 @@ fn statistics(field: &Field, reader: &mut Reader) -> Option<Baseline> {
         "sample_size",
         "sample_period_days",
         "last_updated",
+        "seasonality",
     ];
     let what = format!("the baseline of {}", field.key);
-    let block = reader.block(&field.node, &what, &known, &["seasonality"]);
+    let block = reader.block(&field.node, &what, &known, &[]);
+    let seasonality = reader.take(block, "seasonality").unwrap_or_default();
     let mut number = |key: &str| block.get(key).and_then(|node| reader.number(node));
     let mut baseline = Baseline {
         center: None,
@@ -267,6 +279,7 @@ fn statistics(field: &Field, reader: &mut Reader) -> Option<Baseline> {
         median: number("median"),
         mad: number("mad"),
         stddev: number("stddev"),
+        seasonality,
     };
     for (key, spread) in [("mad", baseline.mad), ("stddev", baseline.stddev)] {
         if spread.is_some_and(|spread| spread < 0.0) {
@@ -346,6 +359,7 @@ fn expectation(
             median: number(baseline.median),
             mad: number(baseline.mad),
             stddev: number(baseline.stddev),
+            seasonality: baseline.seasonality,
         }
     });
     let source = stated.source.clone();

@@ -111,18 +111,7 @@ fn severity(block: Block<'_>, severities: &Severities, reader: &mut Reader) -> O
         reader.error(block.at, "the rule has no severity (add `severity`: critical, high, medium or low)");
         return None;
     };
-    let word: String = reader.read(node)?;
-    let found = severities.get(&word);
-    if found.is_none() {
-        let near = did_you_mean(&word, severities.words());
-        let known: Vec<&str> = severities.words().collect();
-        let known = known.join(", ");
-        reader.error(
-            &node.at,
-            format!("unknown severity `{word}`{near}; known: {known}; others go into `severity_map`"),
-        );
-    }
-    found
+    severities.read(node, reader)
 }
 
 fn condition(block: Block<'_>, reader: &mut Reader) -> Option<(Position, Parsed)> {

@@ -1,5 +1,4 @@
-//! `telemetry`: where else the requirement's measures are found. `otlp` selects telemetry that carries no key; `datadog` and
-//! `prometheus` say what the measure is called there.
+//! `telemetry.otlp`: telemetry that carries no key but belongs to the requirement.
 
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::interest::Selection;
@@ -30,48 +29,12 @@ pub(super) fn selections(
     reader: &mut Reader,
 ) -> Vec<(Position, Selection)> {
     let Some(node) = block.get("telemetry") else { return Vec::new() };
-    let block = reader.block(node, "`telemetry`", &["otlp", "datadog", "prometheus"], &[]);
-    if let Some(node) = block.get("datadog") {
-        let block = reader.block(node, "`datadog`", &["metric", "tags", "aggregation", "as"], &[]);
-        foreign(block, reader);
-        reader.words(block, "tags");
-    }
-    if let Some(node) = block.get("prometheus") {
-        let block =
-            reader.block(node, "`prometheus`", &["metric", "labels", "quantile", "aggregation", "as"], &[]);
-        foreign(block, reader);
-        reader.take::<std::collections::BTreeMap<String, String>>(block, "labels");
-        if let Some(node) = block.get("quantile")
-            && let Some(quantile) = reader.number(node)
-            && !(0.0..=1.0).contains(&quantile)
-        {
-            reader.error(&node.at, format!("`{quantile}` is no quantile (write for example `0.95`)"));
-        }
-    }
+    let block = reader.any_block(node, "`telemetry`");
     let Some(node) = block.get("otlp") else { return Vec::new() };
     list(node, "`otlp`", reader)
         .iter()
         .filter_map(|node| Some((node.at.clone(), selection(node, req, measures, reader)?)))
         .collect()
-}
-
-/// What the two foreign blocks have in common.
-fn foreign(block: Block<'_>, reader: &mut Reader) {
-    if block.get("metric").is_none() {
-        reader.error(block.at, "the metric's name is missing (add `metric`)");
-    }
-    reader.take::<String>(block, "metric");
-    reader.take::<String>(block, "as");
-    let Some(node) = block.get("aggregation") else { return };
-    let Some(word) = reader.read::<String>(node) else { return };
-    let is_quantile = word
-        .strip_prefix('p')
-        .is_some_and(|rest| !rest.is_empty() && rest.len() <= 4 && rest.chars().all(|c| c.is_ascii_digit()));
-    if !is_quantile && !["avg", "min", "max", "sum", "count", "rate"].contains(&word.as_str()) {
-        let message =
-            format!("unknown aggregation `{word}`; known: avg, min, max, sum, count, rate, p50 … p99");
-        reader.error(&node.at, message);
-    }
 }
 
 fn selection(node: &Node, req: &str, measures: &Measures, reader: &mut Reader) -> Option<Selection> {

