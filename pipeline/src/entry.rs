@@ -112,3 +112,13 @@ pub struct Decision {
     /// About what, and how: by kind.
     pub subject: BTreeMap<String, String>,
 }
+
+impl Decision {
+    /// A live deviation was seen: `deviation` is its uid or its id for people, `comment` is free text.
+    pub const ACKNOWLEDGE: &str = "acknowledge";
+    /// Deviations are not to be told: `matchers` in Alertmanager's syntax, `starts_at` (now, when it is missing or past), `ends_at`,
+    /// `comment`. The silence's id is [`crate::finding::silence_id`] of the entry.
+    pub const SILENCE: &str = "silence";
+    /// A silence ends now: `id`.
+    pub const SILENCE_EXPIRE: &str = "silence_expire";
+}

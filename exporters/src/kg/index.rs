@@ -82,7 +82,8 @@ impl Index {
             }
             Finding::Deviation(deviation) => self.deviation(deviation, &mut acts),
             Finding::Model(model) => self.model(model, &mut acts),
-            Finding::Notice(_) => {}
+            // The trail keeps who silenced what; the graph holds what the system did.
+            Finding::Silence(_) | Finding::Notice(_) => {}
         }
         acts
     }

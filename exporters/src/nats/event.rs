@@ -3,7 +3,7 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::finding::{Behavior, Deviation, Finding, ModelChanged, NAMESPACE, Notice};
+use homeostat_pipeline::finding::{Behavior, Deviation, Finding, ModelChanged, NAMESPACE, Notice, Silence};
 use homeostat_pipeline::ledger::LedgerEntry;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,7 @@ pub fn events(entry: &LedgerEntry, naming: &Naming) -> Vec<Event> {
             vec![event(entry, naming, &of_deviation(deviation), &**deviation)]
         }
         Finding::Model(model) => vec![event(entry, naming, &of_model(model), model)],
+        Finding::Silence(silence) => vec![event(entry, naming, &of_silence(silence), silence)],
         Finding::Notice(notice) => vec![event(entry, naming, &of_notice(entry, notice), notice)],
     }
 }
@@ -156,6 +157,20 @@ fn of_model(model: &ModelChanged) -> Envelope<'_> {
         name: "homeostasis_model_changed",
         time: model.at,
         subject: Some(&model.model_hash),
+        severity: "",
+        context: "",
+        req: "",
+        trace_id: None,
+    }
+}
+
+fn of_silence(silence: &Silence) -> Envelope<'_> {
+    Envelope {
+        uid: silence.id.clone(),
+        version: silence.version,
+        name: silence.change.event(),
+        time: silence.at,
+        subject: Some(&silence.id),
         severity: "",
         context: "",
         req: "",

@@ -1,6 +1,8 @@
 //! The messages as JSON Schema (draft 2020-12), made from the types that are written.
 
-use homeostat_pipeline::finding::{Behavior, Deviation, ModelChanged, Notice, Transition};
+use homeostat_pipeline::finding::{
+    Behavior, Deviation, ModelChanged, Notice, Silence, SilenceChange, Transition,
+};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -28,6 +30,13 @@ pub fn schemas() -> Vec<EventSchema> {
         .collect();
     all.push(message::<Behavior>("behavior_observed"));
     all.push(message::<ModelChanged>("homeostasis_model_changed"));
+    all.extend(SilenceChange::ALL.into_iter().map(|change| {
+        let mut event = message::<Silence>(change.event());
+        let change = json!({ "properties": { "change": { "const": change } } });
+        event.schema["properties"]["data"]["allOf"] = json!([change]);
+        event
+    }));
+    all.push(message::<Notice>(Notice::SENSOR_SILENT));
     all.push(message::<Notice>("coverage_gap"));
     all
 }

@@ -12,7 +12,10 @@ use tokio_postgres::{Client, Config, NoTls, Statement};
 use super::fault::{Fault, spoken};
 
 /// The migrations, in order. One that has shipped is never changed: the next one is added.
-const MIGRATIONS: [(&str, &str); 1] = [("V1__findings", include_str!("migrations/V1__findings.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__findings", include_str!("migrations/V1__findings.sql")),
+    ("V2__silences", include_str!("migrations/V2__silences.sql")),
+];
 /// The oldest server, as `server_version_num` has it: the functions are in standard SQL.
 const SERVER_MIN: i32 = 140_000;
 /// How long a process waits for another that migrates.
@@ -43,6 +46,7 @@ struct Statements {
     transition: Statement,
     behavior: Statement,
     model: Statement,
+    silence: Statement,
 }
 
 impl Drop for Session {
@@ -111,6 +115,7 @@ impl Session {
                 (&statements.transition, &rows.deviations),
                 (&statements.behavior, &rows.behaviors),
                 (&statements.model, &rows.models),
+                (&statements.silence, &rows.silences),
             ] {
                 if !sequences.is_empty() {
                     transaction.execute(statement, &[chains, sequences]).await?;
@@ -140,7 +145,7 @@ fn months(entries: &[LedgerEntry]) -> BTreeSet<String> {
         .iter()
         .flat_map(|entry| match &entry.finding {
             Finding::Behaviors { behaviors } => behaviors.as_slice(),
-            Finding::Deviation(_) | Finding::Model(_) | Finding::Notice(_) => &[],
+            Finding::Deviation(_) | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => &[],
         })
         .map(|behavior| behavior.window_start.to_string().chars().take(7).collect::<String>())
         .filter(|month| month.starts_with("20"))
@@ -161,6 +166,7 @@ struct Rows<'a> {
     deviations: (Vec<&'a str>, Vec<i64>),
     behaviors: (Vec<&'a str>, Vec<i64>),
     models: (Vec<&'a str>, Vec<i64>),
+    silences: (Vec<&'a str>, Vec<i64>),
 }
 
 impl<'a> Rows<'a> {
@@ -180,6 +186,7 @@ impl<'a> Rows<'a> {
                 Finding::Deviation(_) => &mut rows.deviations,
                 Finding::Behaviors { .. } => &mut rows.behaviors,
                 Finding::Model(_) => &mut rows.models,
+                Finding::Silence(_) => &mut rows.silences,
                 Finding::Notice(_) => continue,
             };
             chains.push(&entry.chain);
@@ -213,6 +220,7 @@ async fn prepare(
         transition: client.prepare(include_str!("write/transition.sql")).await?,
         behavior: client.prepare(include_str!("write/behavior.sql")).await?,
         model: client.prepare(include_str!("write/model.sql")).await?,
+        silence: client.prepare(include_str!("write/silence.sql")).await?,
     })
 }
 

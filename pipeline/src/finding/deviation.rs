@@ -243,6 +243,35 @@ pub struct Deviation {
     pub resolution: Option<Resolution>,
     /// The uid of the episode before it with the same fingerprint.
     pub previous_uid: Option<String>,
+    /// Who has seen it; gone when it became worse than what was seen, or came back after it was resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledgement: Option<Acknowledgement>,
+    /// What keeps it from being told; none when it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<Quiet>,
+}
+
+/// A person has seen a deviation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Acknowledgement {
+    /// Who.
+    pub author: String,
+    /// In the person's words; may be empty.
+    pub comment: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What keeps a deviation from being told although its rules fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Quiet {
+    /// It was told less than the rule's cooldown ago.
+    Cooldown,
+    /// A person silenced it.
+    Silenced,
+    /// A rule that the model says is the cause fires.
+    Inhibited,
 }
 
 /// What the rule asks for, in the model's words.

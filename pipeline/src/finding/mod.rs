@@ -7,6 +7,7 @@ mod behavior;
 mod deviation;
 mod id;
 mod model;
+mod silence;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,12 +16,13 @@ use crate::clock::Timestamp;
 
 pub use behavior::{Behavior, MeasureValue};
 pub use deviation::{
-    Actions, Counts, Deviation, DeviationContext, DeviationCorrelation, DeviationEvidence, DeviationRule,
-    DeviationSource, DeviationType, DeviationWindow, Level, RequirementSource, Resolution, Severity, Status,
-    Transition,
+    Acknowledgement, Actions, Counts, Deviation, DeviationContext, DeviationCorrelation, DeviationEvidence,
+    DeviationRule, DeviationSource, DeviationType, DeviationWindow, Level, Quiet, RequirementSource,
+    Resolution, Severity, Status, Transition,
 };
 pub use id::{Digits, NAMESPACE, behavior_uid, deviation_uid, fingerprint, hex, text};
 pub use model::{ModelChanged, Requirement, Threshold};
+pub use silence::{Silence, SilenceChange, silence_id};
 
 /// One conclusion of an analyzer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +37,8 @@ pub enum Finding {
     Deviation(Box<Deviation>),
     /// The model that holds from here on.
     Model(ModelChanged),
+    /// A silence was made or has ended.
+    Silence(Silence),
     /// Something about homeostat itself that the trail must show.
     Notice(Notice),
 }
@@ -42,12 +46,17 @@ pub enum Finding {
 /// Something about homeostat itself: an entry skipped, subjects past the limit, a gap in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
-    /// `entry_skipped`, `subjects_overflow`, `journal_gap`.
+    /// `entry_skipped`, `subjects_overflow`, `journal_gap`, `sensor_silent` …
     pub kind: String,
     /// When, by the entry that caused it.
     pub at: Timestamp,
     /// For people.
     pub message: String,
+}
+
+impl Notice {
+    /// Nothing comes any more of subjects that were judged.
+    pub const SENSOR_SILENT: &str = "sensor_silent";
 }
 
 impl Finding {
@@ -57,6 +66,8 @@ impl Finding {
             Finding::Behaviors { .. } => "behavior_observed",
             Finding::Deviation(deviation) => deviation.transition.event(),
             Finding::Model(_) => "homeostasis_model_changed",
+            Finding::Silence(silence) => silence.change.event(),
+            Finding::Notice(notice) if notice.kind == Notice::SENSOR_SILENT => Notice::SENSOR_SILENT,
             Finding::Notice(_) => "coverage_gap",
         }
     }

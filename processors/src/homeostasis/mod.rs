@@ -14,6 +14,7 @@
 pub mod codec;
 pub mod condition;
 pub mod fold;
+pub mod matcher;
 pub mod model;
 pub mod sketch;
 pub mod units;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::finding::{Severity, Status, Transition};
+use homeostat_pipeline::finding::{Quiet, Severity, Status, Transition};
 use serde::{Deserialize, Serialize};
 
 /// Where an episode stands. `Quiet`: there is none, or the last one is over.
@@ -31,8 +31,12 @@ pub struct EpisodeState {
     pub phase: Phase,
     /// Of the worst rule firing; `Low` while quiet.
     pub severity: Severity,
-    /// Whether a cooldown keeps it quiet.
-    pub is_suppressed: bool,
+    /// What keeps it quiet while it is open.
+    pub quiet: Option<Quiet>,
+    /// Whether anybody was told that it is open, since it opened or relapsed.
+    pub is_told: bool,
+    /// How bad it was when a person said to have seen it; none when nobody has, or when it became worse.
+    pub acknowledged: Option<Severity>,
     /// When the first window without a violation ended.
     pub recovering_since: Timestamp,
     /// Since when its windows are inside the target without a gap; none while they are not.
@@ -46,7 +50,9 @@ impl Default for EpisodeState {
         EpisodeState {
             phase: Phase::Quiet,
             severity: Severity::Low,
-            is_suppressed: false,
+            quiet: None,
+            is_told: false,
+            acknowledged: None,
             recovering_since: Timestamp::ZERO,
             inside_since: None,
             ended_at: None,
@@ -65,6 +71,8 @@ pub enum Cause {
     NoData,
     /// The model holds no rule for it any more.
     RuleGone,
+    /// A person says to have seen it.
+    Acknowledgement,
 }
 
 /// The rules that fire together: `for` is served, or they fired before in this episode.
@@ -72,8 +80,8 @@ pub enum Cause {
 pub struct Firing {
     /// Of the worst of them.
     pub severity: Severity,
-    /// Whether each of them is within its cooldown.
-    pub is_cooling: bool,
+    /// What keeps them from being told, when something keeps every one of them.
+    pub quiet: Option<Quiet>,
 }
 
 /// What was seen.
@@ -115,6 +123,18 @@ pub enum Reason {
     CoolingDown,
     /// A rule still fires, and its cooldown is over.
     CooldownOver,
+    /// A rule fires, but a person silenced it.
+    Silenced,
+    /// A rule still fires, and the silence is over.
+    SilenceOver,
+    /// A rule fires, but so does one that the model says is the cause.
+    Inhibited,
+    /// A rule still fires, and the one that is the cause does not any more.
+    InhibitionOver,
+    /// A person has seen it.
+    Acknowledged,
+    /// There is nothing live to be acknowledged.
+    NotLive,
     /// A worse rule fires.
     Escalated,
     /// Only a milder rule fires.
@@ -165,6 +185,12 @@ pub fn decide(state: &EpisodeState, seen: &Conditions, at: Timestamp, patience: 
                 Phase::Quiet | Phase::Resolved => stay(reason),
             }
         }
+        Cause::Acknowledgement => match state.phase {
+            Phase::Open | Phase::Recovering => {
+                step(Transition::Acknowledged, state.phase, Reason::Acknowledged)
+            }
+            Phase::Quiet | Phase::Resolved => stay(Reason::NotLive),
+        },
         Cause::Window => match state.phase {
             Phase::Quiet => opens(seen, Reason::Violated, stay(waiting(seen, Reason::Healthy))),
             Phase::Open => while_open(state, seen),
@@ -200,15 +226,21 @@ fn waiting(seen: &Conditions, otherwise: Reason) -> Reason {
     if seen.is_violated { Reason::Pending } else { otherwise }
 }
 
+/// Why a rule that fires is not told.
+fn hushed(quiet: Quiet) -> Reason {
+    match quiet {
+        Quiet::Cooldown => Reason::CoolingDown,
+        Quiet::Silenced => Reason::Silenced,
+        Quiet::Inhibited => Reason::Inhibited,
+    }
+}
+
 fn opens(seen: &Conditions, reason: Reason, otherwise: Decision) -> Decision {
+    let open = |transition, reason| Decision { transition: Some(transition), phase: Phase::Open, reason };
     match seen.firing {
         None => otherwise,
-        Some(firing) if firing.is_cooling => Decision {
-            transition: Some(Transition::Suppressed),
-            phase: Phase::Open,
-            reason: Reason::CoolingDown,
-        },
-        Some(_) => Decision { transition: Some(Transition::Detected), phase: Phase::Open, reason },
+        Some(Firing { quiet: Some(quiet), .. }) => open(Transition::Suppressed, hushed(quiet)),
+        Some(Firing { quiet: None, .. }) => open(Transition::Detected, reason),
     }
 }
 
@@ -224,20 +256,25 @@ fn while_open(state: &EpisodeState, seen: &Conditions) -> Decision {
             reason: Reason::BackInside,
         };
     };
-    // What a cooldown hid is detected when it comes to light, not updated: nobody was told of it.
-    let told = if state.is_suppressed { Transition::Detected } else { Transition::Updated };
-    if firing.severity > state.severity {
-        open(Some(told), Reason::Escalated)
-    } else if state.is_suppressed && !firing.is_cooling {
-        open(Some(told), Reason::CooldownOver)
-    } else if state.is_suppressed {
-        open(None, Reason::CoolingDown)
-    } else if firing.severity < state.severity {
-        open(Some(told), Reason::Eased)
-    } else if seen.passes_level {
-        open(Some(told), Reason::PassedLevel)
-    } else {
-        open(None, Reason::StillViolated)
+    // What was hidden is detected when it comes to light, not updated: nobody was told of it.
+    let told = if state.is_told { Transition::Updated } else { Transition::Detected };
+    let is_worse = firing.severity > state.severity;
+    match (firing.quiet, state.quiet) {
+        // Neither a silence nor an inhibition asks how bad it is: whoever wants that says so in the matchers.
+        (Some(quiet @ (Quiet::Silenced | Quiet::Inhibited)), before) => {
+            let is_new = before != Some(quiet) || is_worse;
+            open(is_new.then_some(Transition::Suppressed), hushed(quiet))
+        }
+        (None | Some(Quiet::Cooldown), _) if is_worse => open(Some(told), Reason::Escalated),
+        (Some(Quiet::Cooldown), Some(_)) => open(None, Reason::CoolingDown),
+        (None, Some(Quiet::Cooldown)) => open(Some(told), Reason::CooldownOver),
+        (None, Some(Quiet::Silenced)) => open(Some(told), Reason::SilenceOver),
+        (None, Some(Quiet::Inhibited)) => open(Some(told), Reason::InhibitionOver),
+        (None | Some(Quiet::Cooldown), None) if firing.severity < state.severity => {
+            open(Some(told), Reason::Eased)
+        }
+        (None | Some(Quiet::Cooldown), None) if seen.passes_level => open(Some(told), Reason::PassedLevel),
+        (None | Some(Quiet::Cooldown), None) => open(None, Reason::StillViolated),
     }
 }
 
@@ -250,16 +287,29 @@ impl EpisodeState {
             && decision.transition.is_some()
         {
             next.severity = firing.severity;
+            // What is worse than what was seen was not seen; what came back after people were told of its end neither.
+            let is_back = self.phase == Phase::Resolved;
+            next.acknowledged = self.acknowledged.filter(|seen| !is_back && firing.severity <= *seen);
         }
         match decision.transition {
-            Some(Transition::Detected | Transition::Updated) => next.is_suppressed = false,
-            Some(Transition::Suppressed) => next.is_suppressed = true,
-            Some(Transition::Recovering) => next.recovering_since = at,
+            Some(Transition::Detected | Transition::Updated) => {
+                (next.quiet, next.is_told) = (None, true);
+            }
+            Some(Transition::Suppressed) => {
+                next.quiet = seen.firing.and_then(|firing| firing.quiet);
+                next.is_told = self.is_told && self.phase == Phase::Open;
+            }
+            Some(Transition::Acknowledged) => next.acknowledged = Some(self.severity),
+            Some(Transition::Recovering) => {
+                (next.recovering_since, next.quiet) = (at, None);
+            }
             Some(Transition::Resolved) => next.inside_since = seen.is_inside_target.then_some(at),
             Some(Transition::Verified | Transition::Expired) => {
                 next = EpisodeState { ended_at: Some(at), ..EpisodeState::default() };
             }
-            Some(Transition::Acknowledged) | None => {}
+            // A silence is over, but the cooldown still runs.
+            None if decision.reason == Reason::CoolingDown => next.quiet = Some(Quiet::Cooldown),
+            None => {}
         }
         if decision.transition.is_none() && seen.cause == Cause::Window {
             match self.phase {
@@ -283,6 +333,7 @@ impl EpisodeState {
             | Transition::Acknowledged
             | Transition::Recovering
             | Transition::Resolved => match self.phase {
+                Phase::Open if self.acknowledged.is_some() => Status::Acknowledged,
                 Phase::Open | Phase::Quiet => Status::Open,
                 Phase::Recovering => Status::Recovering,
                 Phase::Resolved => Status::Resolved,
@@ -292,181 +343,4 @@ impl EpisodeState {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use Severity::{Critical, High};
-
-    const PATIENCE: Patience =
-        Patience { keep_firing_for: Duration::from_secs(300), verify_for: Duration::from_secs(900) };
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_millis(second * 1_000)
-    }
-
-    /// Where it stands: the letter of the phase, `!` for suppressed, severity high. Recovering and inside its target since 0 s.
-    fn state(text: &str) -> EpisodeState {
-        let phase = match &text[..1] {
-            "q" => Phase::Quiet,
-            "o" => Phase::Open,
-            "r" => Phase::Recovering,
-            _ => Phase::Resolved,
-        };
-        EpisodeState {
-            phase,
-            severity: if phase == Phase::Quiet { Severity::Low } else { High },
-            is_suppressed: text.ends_with('!'),
-            recovering_since: at(0),
-            inside_since: (phase == Phase::Resolved).then(|| at(0)),
-            ended_at: None,
-        }
-    }
-
-    /// What is seen: nothing violated and inside the target (`in`), inside no target (`out`), pending, or a rule that fires
-    /// (`high`, `critical`), `~` when it cools down, `+` when a worse threshold is passed.
-    fn seen(cause: Cause, text: &str) -> Conditions {
-        let severity = if text.starts_with("critical") { Critical } else { High };
-        let fires = text.starts_with("critical") || text.starts_with("high");
-        Conditions {
-            cause,
-            firing: fires.then_some(Firing { severity, is_cooling: text.contains('~') }),
-            is_violated: fires || text == "pending",
-            is_inside_target: text == "in",
-            passes_level: text.ends_with('+'),
-        }
-    }
-
-    #[track_caller]
-    fn check(
-        from: &str,
-        cause: Cause,
-        what: &str,
-        second: i64,
-        expected: (Option<Transition>, Phase, Reason),
-    ) {
-        let decision = decide(&state(from), &seen(cause, what), at(second), &PATIENCE);
-        let (transition, phase, reason) = expected;
-        assert_eq!(decision, Decision { transition, phase, reason }, "{from} {cause:?} {what} at {second}s");
-    }
-
-    #[test]
-    fn from_quiet() {
-        use Reason::{CoolingDown, Healthy, Pending, Violated};
-        use Transition::{Detected, Suppressed};
-        for cause in [Cause::Window, Cause::Correction] {
-            check("q", cause, "in", 0, (None, Phase::Quiet, Healthy));
-            check("q", cause, "out", 0, (None, Phase::Quiet, Healthy));
-            check("q", cause, "pending", 0, (None, Phase::Quiet, Pending));
-            check("q", cause, "high", 0, (Some(Detected), Phase::Open, Violated));
-            check("q", cause, "critical+", 0, (Some(Detected), Phase::Open, Violated));
-            check("q", cause, "high~", 0, (Some(Suppressed), Phase::Open, CoolingDown));
-        }
-    }
-
-    #[test]
-    fn while_it_is_open() {
-        use Reason::{BackInside, Escalated, PassedLevel, Pending, StillViolated};
-        use Transition::{Recovering, Updated};
-        let window = Cause::Window;
-        check("o", window, "in", 9, (Some(Recovering), Phase::Recovering, BackInside));
-        check("o", window, "out", 9, (Some(Recovering), Phase::Recovering, BackInside));
-        check("o", window, "pending", 9, (None, Phase::Open, Pending));
-        check("o", window, "high", 9, (None, Phase::Open, StillViolated));
-        check("o", window, "high~", 9, (None, Phase::Open, StillViolated));
-        check("o", window, "high+", 9, (Some(Updated), Phase::Open, PassedLevel));
-        check("o", window, "critical", 9, (Some(Updated), Phase::Open, Escalated));
-        check("o", window, "critical~", 9, (Some(Updated), Phase::Open, Escalated));
-        let mut critical = state("o");
-        critical.severity = Critical;
-        let eased = decide(&critical, &seen(window, "high"), at(9), &PATIENCE);
-        assert_eq!((eased.transition, eased.reason), (Some(Updated), Reason::Eased));
-    }
-
-    #[test]
-    fn while_a_cooldown_keeps_it_quiet() {
-        use Reason::{BackInside, CooldownOver, CoolingDown, Escalated};
-        use Transition::{Detected, Recovering};
-        let window = Cause::Window;
-        check("o!", window, "high~", 9, (None, Phase::Open, CoolingDown));
-        check("o!", window, "high~+", 9, (None, Phase::Open, CoolingDown));
-        check("o!", window, "high", 9, (Some(Detected), Phase::Open, CooldownOver));
-        check("o!", window, "critical~", 9, (Some(Detected), Phase::Open, Escalated));
-        check("o!", window, "in", 9, (Some(Recovering), Phase::Recovering, BackInside));
-    }
-
-    #[test]
-    fn while_it_recovers() {
-        use Reason::{CoolingDown, HeldInside, Pending, Relapsed, StillRecovering};
-        use Transition::{Detected, Resolved, Suppressed};
-        let window = Cause::Window;
-        check("r", window, "out", 299, (None, Phase::Recovering, StillRecovering));
-        check("r", window, "out", 300, (Some(Resolved), Phase::Resolved, HeldInside));
-        check("r", window, "in", 300, (Some(Resolved), Phase::Resolved, HeldInside));
-        check("r", window, "pending", 300, (None, Phase::Recovering, Pending));
-        check("r", window, "high", 300, (Some(Detected), Phase::Open, Relapsed));
-        check("r", window, "critical", 10, (Some(Detected), Phase::Open, Relapsed));
-        check("r", window, "high~", 10, (Some(Suppressed), Phase::Open, CoolingDown));
-    }
-
-    #[test]
-    fn after_it_is_resolved() {
-        use Reason::{CoolingDown, HeldTarget, NotYetVerified, Pending, Relapsed};
-        use Transition::{Detected, Suppressed, Verified};
-        let window = Cause::Window;
-        check("s", window, "in", 899, (None, Phase::Resolved, NotYetVerified));
-        check("s", window, "in", 900, (Some(Verified), Phase::Quiet, HeldTarget));
-        check("s", window, "out", 900, (None, Phase::Resolved, NotYetVerified));
-        check("s", window, "pending", 900, (None, Phase::Resolved, Pending));
-        check("s", window, "high", 900, (Some(Detected), Phase::Open, Relapsed));
-        check("s", window, "high~", 900, (Some(Suppressed), Phase::Open, CoolingDown));
-    }
-
-    #[test]
-    fn corrections_open_and_worsen_but_never_better() {
-        let correction = Cause::Correction;
-        for what in ["in", "out", "pending", "high", "high+", "high~"] {
-            for from in ["o", "r", "s"] {
-                check(from, correction, what, 9_000, (None, state(from).phase, Reason::TooLateToMatter));
-            }
-        }
-        check("o", correction, "critical", 9, (Some(Transition::Updated), Phase::Open, Reason::Escalated));
-        check("r", correction, "critical", 9, (None, Phase::Recovering, Reason::TooLateToMatter));
-        let ended = EpisodeState { ended_at: Some(at(100)), ..state("q") };
-        let of = |second| decide(&ended, &seen(correction, "high"), at(second), &PATIENCE);
-        assert_eq!((of(100).transition, of(100).reason), (None, Reason::TooLateToMatter));
-        assert_eq!(of(101).transition, Some(Transition::Detected));
-    }
-
-    #[test]
-    fn without_data_or_rules_only_what_lives_expires() {
-        for (cause, reason) in [(Cause::NoData, Reason::NoData), (Cause::RuleGone, Reason::ModelChanged)] {
-            for from in ["o", "o!", "r"] {
-                check(from, cause, "in", 9, (Some(Transition::Expired), Phase::Quiet, reason));
-            }
-            for from in ["q", "s"] {
-                check(from, cause, "in", 9, (None, state(from).phase, reason));
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_waited_for_starts_again_when_it_is_interrupted() {
-        let after = |from: EpisodeState, what: &str, second: i64| {
-            let seen = seen(Cause::Window, what);
-            let decision = decide(&from, &seen, at(second), &PATIENCE);
-            from.after(&decision, &seen, at(second))
-        };
-        let recovering = after(state("r"), "pending", 200);
-        assert_eq!(recovering.recovering_since, at(200));
-        let outside = after(state("s"), "out", 800);
-        assert_eq!(outside.inside_since, None);
-        assert_eq!(after(outside, "in", 1_000).inside_since, Some(at(1_000)));
-        let resolved = after(state("r"), "in", 300);
-        assert_eq!((resolved.phase, resolved.inside_since), (Phase::Resolved, Some(at(300))));
-        assert_eq!(after(state("r"), "out", 300).inside_since, None);
-        let verified = after(state("s"), "in", 900);
-        assert_eq!((verified.phase, verified.ended_at), (Phase::Quiet, Some(at(900))));
-        let hidden = after(state("q"), "high~", 5);
-        assert!(hidden.is_suppressed);
-        assert!(!after(hidden, "high", 6).is_suppressed);
-    }
-}
+mod tests;

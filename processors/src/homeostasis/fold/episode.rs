@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::finding::{Deviation, Level, Severity, Transition};
+use homeostat_pipeline::finding::{Deviation, Level, Quiet, Severity, Transition};
 use serde::{Deserialize, Serialize};
 
 use super::super::model::{Defaults, Rule, Unknown, WithoutData};
@@ -59,6 +59,15 @@ struct Outcome<'a> {
     rule: &'a Rule,
     is_violated: bool,
     fires: bool,
+    /// What keeps it from being told, beside its cooldown; only looked for when it fires.
+    hush: Option<Hush>,
+}
+
+/// What keeps a rule from being told, and its name for people.
+#[derive(Debug)]
+struct Hush {
+    quiet: Quiet,
+    by: String,
 }
 
 impl Episode {
@@ -73,6 +82,11 @@ impl Episode {
     /// Whether it holds more than the panes could tell again.
     pub fn is_kept(&self) -> bool {
         self.deviation.is_some() || self.awaits_data
+    }
+
+    /// Whether its deviation has this uid, or this id for people.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.deviation.as_ref().is_some_and(|known| known.uid == name || known.deviation_id == name)
     }
 
     /// Where it stands.
@@ -115,7 +129,7 @@ impl Episode {
     }
 
     fn advance(&mut self, violated: &[bool], cause: Cause, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
-        let outcomes = self.observe(violated, cause, scene.judged, scene.span);
+        let outcomes = self.observe(violated, cause, scene);
         let patience = Patience {
             keep_firing_for: scene.defaults.keep_firing_for,
             verify_for: scene.defaults.verify_for,
@@ -138,7 +152,9 @@ impl Episode {
             let Some(transition) = decision.transition else { break };
             self.note(before, transition, &seen, scene, rank);
             self.tell(transition, &outcomes, at);
-            scene.rule = worst_of(&outcomes).map(|outcome| outcome.rule);
+            let worst = worst_of(&outcomes);
+            scene.rule = worst.map(|outcome| outcome.rule);
+            scene.hushed_by = worst.and_then(|outcome| Some(outcome.hush.as_ref()?.by.clone()));
             scene.started_at = self.started_at(&outcomes, scene.span);
             scene.at = at;
             self.write(transition, decision.reason, before == Phase::Quiet, scene, out);
@@ -146,30 +162,30 @@ impl Episode {
         self.follow_worst(scene);
     }
 
-    fn observe<'a>(
-        &mut self,
-        violated: &[bool],
-        cause: Cause,
-        judged: &'a Judged,
-        span: Span,
-    ) -> Vec<Outcome<'a>> {
+    fn observe<'a>(&mut self, violated: &[bool], cause: Cause, scene: &Scene<'a>) -> Vec<Outcome<'a>> {
+        let judged: &'a Judged = scene.judged;
+        let span = scene.span;
         let pairs = judged.rules.iter().zip(violated);
         pairs
             .map(|(rule, is_violated)| {
                 let hold = self.holds.entry(rule.id.clone()).or_default();
                 let window = (span.start, span.end);
                 let fires = hold.observe(*is_violated, window, rule.holds_for, cause == Cause::Correction);
-                Outcome { rule, is_violated: *is_violated, fires }
+                let hush = fires.then(|| hush(rule, scene)).flatten();
+                Outcome { rule, is_violated: *is_violated, fires, hush }
             })
             .collect()
     }
 
     fn firing(&self, outcomes: &[Outcome<'_>], at: Timestamp) -> Option<Firing> {
-        let firing = || outcomes.iter().filter(|outcome| outcome.fires).map(|outcome| outcome.rule);
-        let severity = firing().map(|rule| rule.severity).max()?;
-        let is_cooling = firing()
-            .all(|rule| self.holds.get(&rule.id).is_some_and(|hold| hold.is_cooling(at, rule.cooldown)));
-        Some(Firing { severity, is_cooling })
+        let worst = worst_of(outcomes)?;
+        let is_cooling =
+            |rule: &Rule| self.holds.get(&rule.id).is_some_and(|hold| hold.is_cooling(at, rule.cooldown));
+        let quiet = match &worst.hush {
+            Some(hush) => Some(hush.quiet),
+            None => audible(outcomes).all(|outcome| is_cooling(outcome.rule)).then_some(Quiet::Cooldown),
+        };
+        Some(Firing { severity: worst.rule.severity, quiet })
     }
 
     /// What the episode remembers of the worst it saw.
@@ -213,7 +229,7 @@ impl Episode {
         if !matches!(transition, Transition::Detected | Transition::Updated) {
             return;
         }
-        for outcome in outcomes.iter().filter(|outcome| outcome.fires) {
+        for outcome in audible(outcomes) {
             if let Some(hold) = self.holds.get_mut(&outcome.rule.id) {
                 hold.tell(at);
             }
@@ -232,8 +248,21 @@ impl Episode {
         self.holds.retain(|id, _| rules.iter().any(|rule| rule.id == *id));
     }
 
+    /// A person says to have seen it.
+    pub fn acknowledge(&mut self, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
+        scene.at = scene.at.max(self.deviation.as_ref().map_or(scene.at, |known| known.at));
+        self.step_without_window(Cause::Acknowledgement, scene, out);
+    }
+
     /// Ends a live episode for want of data or of rules.
     pub fn end(&mut self, cause: Cause, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
+        if self.step_without_window(cause, scene, out) {
+            self.holds.values_mut().for_each(Hold::rest);
+        }
+    }
+
+    /// Whether it was a step.
+    fn step_without_window(&mut self, cause: Cause, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) -> bool {
         let seen = Conditions {
             cause,
             firing: None,
@@ -247,10 +276,9 @@ impl Episode {
         };
         let decision: Decision = decide(&self.state, &seen, scene.at, &patience);
         self.state = self.state.after(&decision, &seen, scene.at);
-        if let Some(transition) = decision.transition {
-            self.holds.values_mut().for_each(Hold::rest);
-            self.write(transition, decision.reason, false, scene, out);
-        }
+        let Some(transition) = decision.transition else { return false };
+        self.write(transition, decision.reason, false, scene, out);
+        true
     }
 
     fn write(
@@ -270,7 +298,10 @@ impl Episode {
             | Transition::Acknowledged
             | Transition::Recovering => self.state.severity,
         };
-        if let Some(deviation) = record(self, scene, transition, status, severity, reason, is_new) {
+        if let Some(mut deviation) = record(self, scene, transition, status, severity, reason, is_new) {
+            deviation.quiet = self.state.quiet;
+            let is_over = !self.is_live();
+            deviation.acknowledgement.take_if(|_| !is_over && self.state.acknowledged.is_none());
             out.push(deviation.clone());
             self.deviation = Some(Box::new(deviation));
         }
@@ -288,10 +319,32 @@ fn counted(verdicts: &[Option<bool>], defaults: &Defaults) -> Option<Vec<bool>> 
     Some(verdicts.iter().map(|verdict| verdict.unwrap_or(unknown)).collect())
 }
 
-/// The worst rule that fires; of equals the first in the model.
+/// The rules that fire and are kept quiet by nothing but perhaps their cooldown.
+fn audible<'a, 'o>(outcomes: &'o [Outcome<'a>]) -> impl Iterator<Item = &'o Outcome<'a>> {
+    outcomes.iter().filter(|outcome| outcome.fires && outcome.hush.is_none())
+}
+
+/// The worst rule that fires; of equals the first in the model. One that is silenced or inhibited is it only where no other fires.
 fn worst_of<'a, 'o>(outcomes: &'o [Outcome<'a>]) -> Option<&'o Outcome<'a>> {
-    let firing = outcomes.iter().filter(|outcome| outcome.fires);
-    firing.reduce(|worst, next| if next.rule.severity > worst.rule.severity { next } else { worst })
+    let worse = |worst: &'o Outcome<'a>, next: &'o Outcome<'a>| {
+        if next.rule.severity > worst.rule.severity { next } else { worst }
+    };
+    audible(outcomes).reduce(worse).or_else(|| outcomes.iter().filter(|outcome| outcome.fires).reduce(worse))
+}
+
+/// The silence that keeps a rule of this subject from being told.
+fn hush(rule: &Rule, scene: &Scene<'_>) -> Option<Hush> {
+    let mut labels: BTreeMap<&str, &str> =
+        scene.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    labels.extend([
+        ("req", scene.requirement.key.as_str()),
+        ("measure", scene.judged.expected.measure.name.as_str()),
+        ("rule", rule.id.as_str()),
+        ("severity", rule.severity.name()),
+    ]);
+    let silence = scene.silences.matching(&labels, scene.now)?;
+    let by = format!("silence {} of {} until {}", silence.id, silence.author, silence.ends_at);
+    Some(Hush { quiet: Quiet::Silenced, by })
 }
 
 fn is_inside_target(judged: &Judged, value: Option<f64>, is_violated: bool) -> bool {

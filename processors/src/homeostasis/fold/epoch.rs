@@ -69,6 +69,8 @@ impl Fold {
         if let Some(before) = before {
             self.end_without_rules(&before, out);
         }
+        // What another model forgets did not fall silent.
+        self.subjects.take_silent();
     }
 
     /// Expires live episodes that no rule judges any more, and forgets the others.
@@ -88,6 +90,7 @@ impl Fold {
                 {
                     let mut scene = Scene {
                         at: self.now,
+                        now: self.now,
                         span: Span { start: self.now, end: self.now },
                         tenant: &self.settings.tenant,
                         model_hash: &before.model.hash,
@@ -99,8 +102,11 @@ impl Fold {
                         window_kind: judged.window_kind(&before.model.defaults.window),
                         labels,
                         rule: None,
+                        hushed_by: None,
+                        acknowledgement: None,
                         started_at: self.now,
                         days: &mut self.days,
+                        silences: &self.silences,
                     };
                     episode.end(Cause::RuleGone, &mut scene, &mut ended);
                 }

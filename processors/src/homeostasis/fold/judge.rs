@@ -203,6 +203,7 @@ impl Fold {
             let provenance = || provenance(&self.windows, verdict.subject, verdict.span);
             let mut scene = Scene {
                 at: verdict.span.end,
+                now: self.now,
                 span: verdict.span,
                 tenant: &self.settings.tenant,
                 model_hash: &ruled.model.hash,
@@ -214,9 +215,13 @@ impl Fold {
                 window_kind: judged.window_kind(&ruled.model.defaults.window),
                 labels,
                 rule: None,
+                hushed_by: None,
+                acknowledgement: None,
                 started_at: verdict.span.start,
                 days: &mut self.days,
+                silences: &self.silences,
             };
+            subject.is_silent &= verdict.reading.samples == 0;
             let episode = subject.episodes.entry(verdict.measure.clone()).or_default();
             episode.judge(&verdict.verdicts, &mut scene, &mut deviations);
             self.subjects.watch(verdict.subject);
@@ -256,6 +261,7 @@ impl Fold {
             let identity = subject.identity.clone();
             let Identity::Requirement { req, labels } = &identity else { continue };
             let Some(subject) = self.subjects.get_mut(number) else { continue };
+            let mut is_over = false;
             for measure in silent {
                 let (Some(judged), Some(requirement), Some(episode)) = (
                     judged_of(ruled, &identity, &measure),
@@ -267,6 +273,7 @@ impl Fold {
                 };
                 let mut scene = Scene {
                     at: self.now,
+                    now: self.now,
                     span: Span { start: self.now, end: self.now },
                     tenant: &self.settings.tenant,
                     model_hash: &ruled.model.hash,
@@ -278,16 +285,25 @@ impl Fold {
                     window_kind: judged.window_kind(window),
                     labels,
                     rule: None,
+                    hushed_by: None,
+                    acknowledgement: None,
                     started_at: self.now,
                     days: &mut self.days,
+                    silences: &self.silences,
                 };
                 match (defaults.no_data.becomes, episode.is_live()) {
                     (WithoutData::Breach, _) => episode.breach_by_silence(&mut scene, &mut deviations),
-                    (WithoutData::Expired, true) => episode.end(Cause::NoData, &mut scene, &mut deviations),
+                    (WithoutData::Expired, true) => {
+                        is_over = true;
+                        episode.end(Cause::NoData, &mut scene, &mut deviations);
+                    }
                     (WithoutData::Expired | WithoutData::Keep, _) => {
                         subject.episodes.remove(&measure);
                     }
                 }
+            }
+            if is_over {
+                self.subjects.fall_silent(number);
             }
             self.subjects.settle(number);
         }

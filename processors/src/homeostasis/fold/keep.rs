@@ -7,6 +7,7 @@
 //! | `s` subject | subject with its episodes, JSON |
 //! | `w` end start | whether rows came since it was judged |
 //! | `p` end start subject | the pane, binary |
+//! | `q` id | a silence, JSON |
 
 use anyhow::Context;
 use homeostat_pipeline::checkpoint::KeyedState;
@@ -23,7 +24,7 @@ use super::subject::Subject;
 use super::window::{Span, Window};
 
 /// The format of all values; another number is refused.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What is small and written every time.
 #[derive(Serialize, Deserialize)]
@@ -87,6 +88,7 @@ impl Fold {
         for number in removed {
             state.remove(&subject_key(number))?;
         }
+        self.silences.write(state)?;
         if let Some(epoch) = self.epoch.as_ref().filter(|_| self.epoch_is_touched) {
             state.put(b"m", &serde_json::to_vec(epoch)?)?;
         }
@@ -128,6 +130,7 @@ impl Fold {
         if let Some(epoch) = state.get(b"m")? {
             self.restore_model(serde_json::from_slice(&epoch).context("the checkpointed model is damaged")?)?;
         }
+        self.silences.read(state)?;
         state.scan(b"s", &mut |key, value| {
             let mut subject: Subject = serde_json::from_slice(value).context("a subject is damaged")?;
             subject.is_stored = true;

@@ -7,6 +7,7 @@
 mod behavior;
 mod cumulative;
 mod decide;
+mod decided;
 mod dist;
 mod episode;
 mod epoch;
@@ -26,10 +27,13 @@ mod record;
 mod route;
 mod rows;
 mod ruled;
+mod silence;
 mod subject;
 #[cfg(test)]
 mod tests;
 mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use homeostat_pipeline::checkpoint::KeyedState;
 use homeostat_pipeline::clock::Timestamp;
@@ -45,6 +49,7 @@ use past::Sliders;
 use route::{ORDINARY_UNIT, Paths};
 use rows::{Tally, Target};
 use ruled::{Ruled, Slot};
+use silence::Silences;
 use subject::Subjects;
 use window::{Span, Windows};
 
@@ -74,6 +79,7 @@ pub struct Fold {
     now: Timestamp,
     slots: Vec<Slot>,
     subjects: Subjects,
+    silences: Silences,
     windows: Windows,
     /// Through when all windows were judged.
     closed_through: Timestamp,
@@ -99,6 +105,7 @@ impl Fold {
             now: Timestamp::ZERO,
             slots: vec![Slot::ordinary(String::new(), ORDINARY_UNIT.to_owned())],
             subjects: Subjects::default(),
+            silences: Silences::default(),
             windows: Windows::new(),
             closed_through: Timestamp::from_nanos(i64::MIN),
             sliders: Sliders::default(),
@@ -148,9 +155,13 @@ impl Fold {
     }
 
     fn tick(&mut self, out: &mut Vec<Finding>) {
+        out.extend(self.silences.pass(self.now).into_iter().map(Finding::Silence));
         self.judge_due(out);
         self.judge_silence(out);
         self.drop_expired();
+        for (req, labels) in self.subjects.take_silent() {
+            out.push(self.notice(Notice::SENSOR_SILENT, silent(&req, &labels)));
+        }
     }
 
     /// Forgets panes that nothing can correct any more, and the subjects that only they knew; what a longer window needs of them is
@@ -183,6 +194,22 @@ impl Fold {
     }
 }
 
+/// Of which subjects nothing comes any more, in words.
+fn silent(req: &str, all: &BTreeSet<BTreeMap<String, String>>) -> String {
+    const NAMED_MAX: usize = 5;
+    let one = |labels: &BTreeMap<String, String>| {
+        let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+        format!("{{{}}}", pairs.join(", "))
+    };
+    if all.iter().all(BTreeMap::is_empty) {
+        return format!("nothing comes of {req} any more");
+    }
+    let named: Vec<String> = all.iter().take(NAMED_MAX).map(one).collect();
+    let more = all.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("nothing comes of {req} any more for {} of its subjects: {}{more}", all.len(), named.join(", "))
+}
+
 fn count(tally: &Tally) {
     counter!("homeostat_fold_rows_total").increment(tally.folded);
     for (reason, rows) in [
@@ -205,8 +232,9 @@ impl Analyzer for Fold {
             Event::Evidence(event) => self.evidence(event, out),
             Event::Tick => self.tick(out),
             Event::Epoch(epoch) if epoch.component == self.settings.id => self.change_model(epoch, out),
-            // Alerts and decisions about deviations come with later work; what is skipped was never applied.
-            Event::Epoch(_) | Event::Alerts(_) | Event::Decision(_) | Event::Skip { .. } => {}
+            Event::Decision(decision) => self.decision(entry.offset, decision, out),
+            // Alerts come with later work; what is skipped was never applied.
+            Event::Epoch(_) | Event::Alerts(_) | Event::Skip { .. } => {}
         }
         gauge!("homeostat_subjects").set(self.subjects.len() as f64);
     }

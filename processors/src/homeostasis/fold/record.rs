@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::evidence::{Correlation, Method};
 use homeostat_pipeline::finding::{
-    Counts, Deviation, DeviationContext, DeviationCorrelation, DeviationEvidence, DeviationRule,
-    DeviationSource, DeviationWindow, Resolution, Severity, Status, Transition, deviation_uid, fingerprint,
-    hex,
+    Acknowledgement, Counts, Deviation, DeviationContext, DeviationCorrelation, DeviationEvidence,
+    DeviationRule, DeviationSource, DeviationWindow, Resolution, Severity, Status, Transition, deviation_uid,
+    fingerprint, hex,
 };
 
 use super::super::model::{Defaults, Requirement, Rule};
@@ -18,12 +18,15 @@ use super::provenance::Provenance;
 use super::ranges::MARGIN_MAX;
 use super::reading::Reading;
 use super::ruled::Judged;
+use super::silence::Silences;
 use super::window::Span;
 
 /// Where and when a step is taken, and what is known there.
 pub struct Scene<'a> {
     /// The end of the window, or the time of the tick or epoch.
     pub at: Timestamp,
+    /// The latest entry's time.
+    pub now: Timestamp,
     /// The window.
     pub span: Span,
     /// Empty by default.
@@ -46,10 +49,16 @@ pub struct Scene<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The worst rule that fires.
     pub rule: Option<&'a Rule>,
+    /// What keeps that rule from being told, where it is more than its cooldown.
+    pub hushed_by: Option<String>,
+    /// Who has seen it, when that is the step.
+    pub acknowledgement: Option<&'a Acknowledgement>,
     /// Start of the first violating window.
     pub started_at: Timestamp,
     /// Gives numbers to deviations.
     pub days: &'a mut Days,
+    /// What people want to be kept quiet.
+    pub silences: &'a Silences,
 }
 
 /// The deviation after `transition`. None only for an end of what never began.
@@ -77,7 +86,7 @@ pub fn record(
     }
     if let Some(provenance) = (scene.provenance)() {
         name_evidence(&mut deviation, &provenance, scene);
-    } else if reason != Reason::ModelChanged {
+    } else if !matches!(reason, Reason::ModelChanged | Reason::Acknowledged) {
         deviation.current_value = None;
         deviation.deviation_percentage = None;
     }
@@ -89,7 +98,8 @@ pub fn record(
             deviation.resolution = Some(Resolution { verified_at: Some(scene.at), ..Resolution::default() });
         }
         Transition::Detected | Transition::Suppressed => deviation.resolved_at = None,
-        Transition::Updated | Transition::Acknowledged | Transition::Recovering | Transition::Expired => {}
+        Transition::Acknowledged => deviation.acknowledgement = scene.acknowledgement.cloned(),
+        Transition::Updated | Transition::Recovering | Transition::Expired => {}
     }
     let end = deviation.resolved_at.unwrap_or(scene.at);
     deviation.duration_seconds = end.since(deviation.started_at).as_secs_f64();
@@ -161,6 +171,8 @@ fn open(scene: &mut Scene<'_>, previous_uid: Option<String>) -> Option<Deviation
         verified_at: None,
         resolution: None,
         previous_uid,
+        acknowledgement: None,
+        quiet: None,
     })
 }
 
@@ -256,6 +268,17 @@ fn words(deviation: &Deviation, scene: &Scene<'_>, reason: Reason) -> String {
         Reason::Relapsed => format!("{value}: {rule} fires again before the deviation was verified"),
         Reason::CoolingDown => format!("{value}: {rule} fires within its cooldown"),
         Reason::CooldownOver => format!("{value}: {rule} still fires after its cooldown"),
+        Reason::Silenced | Reason::Inhibited => {
+            format!(
+                "{value}: {rule} fires, but {} keeps it quiet",
+                scene.hushed_by.as_deref().unwrap_or("another")
+            )
+        }
+        Reason::SilenceOver => format!("{value}: {rule} still fires after its silence"),
+        Reason::InhibitionOver => {
+            format!("{value}: {rule} still fires, and the rule that kept it quiet does not any more")
+        }
+        Reason::Acknowledged => acknowledged(scene.acknowledgement),
         Reason::Escalated => format!("{value}: {rule} is worse than before"),
         Reason::Eased => format!("{value}: only {rule} still fires"),
         Reason::PassedLevel => format!("{value}: {rule} fires, and the value passed a worse threshold"),
@@ -276,7 +299,16 @@ fn words(deviation: &Deviation, scene: &Scene<'_>, reason: Reason) -> String {
         | Reason::StillViolated
         | Reason::StillRecovering
         | Reason::NotYetVerified
+        | Reason::NotLive
         | Reason::TooLateToMatter => value,
+    }
+}
+
+fn acknowledged(by: Option<&Acknowledgement>) -> String {
+    match by {
+        Some(by) if by.comment.is_empty() => format!("acknowledged by {}", by.author),
+        Some(by) => format!("acknowledged by {}: {}", by.author, by.comment),
+        None => "acknowledged".to_owned(),
     }
 }
 

@@ -47,6 +47,9 @@ pub struct Subject {
     /// Measure → what is remembered beyond its panes; only where a rule needs it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub long: BTreeMap<String, Long>,
+    /// Whether it was told that nothing comes of it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_silent: bool,
     /// How many panes name it.
     #[serde(skip)]
     pub panes: u32,
@@ -74,6 +77,8 @@ pub struct Subjects {
     /// Another whenever a subject goes or the model changes.
     pub generation: u64,
     removed: Vec<u64>,
+    /// Requirement → labels of those of which nothing comes any more, since somebody last took them.
+    silent: BTreeMap<String, BTreeSet<BTreeMap<String, String>>>,
 }
 
 impl Subjects {
@@ -110,6 +115,7 @@ impl Subjects {
             identity,
             episodes: BTreeMap::new(),
             long: BTreeMap::new(),
+            is_silent: false,
             panes: 0,
             is_touched: true,
             is_stored: false,
@@ -289,10 +295,32 @@ impl Subjects {
             self.watched.remove(&number);
             self.awaited.remove(&number);
             self.generation += 1;
+            if !subject.is_silent {
+                self.silent_one(&subject.identity);
+            }
             if subject.is_stored {
                 self.removed.push(number);
             }
         }
+    }
+
+    /// Nothing comes of it any more.
+    pub fn fall_silent(&mut self, number: u64) {
+        let Some(subject) = self.get_mut(number).filter(|subject| !subject.is_silent) else { return };
+        subject.is_silent = true;
+        let identity = subject.identity.clone();
+        self.silent_one(&identity);
+    }
+
+    fn silent_one(&mut self, identity: &Identity) {
+        if let Identity::Requirement { req, labels } = identity {
+            self.silent.entry(req.clone()).or_default().insert(labels.clone());
+        }
+    }
+
+    /// Requirement → labels of those that fell silent or were forgotten since the last call.
+    pub fn take_silent(&mut self) -> BTreeMap<String, BTreeSet<BTreeMap<String, String>>> {
+        std::mem::take(&mut self.silent)
     }
 
     /// How many there are.

@@ -11,12 +11,12 @@ fn window(second: f64, count: u32, like: &Seen) -> Vec<Seen> {
         .collect()
 }
 
-fn ticks(from: u32, to: u32) -> Vec<Entry> {
+pub fn ticks(from: u32, to: u32) -> Vec<Entry> {
     (from..to).map(|second| tick(f64::from(second))).collect()
 }
 
 /// Evidence of each minute as it passes, with ticks.
-fn minutes(first: u32, each: &[Seen]) -> Vec<Entry> {
+pub fn minutes(first: u32, each: &[Seen]) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (minute, like) in (first..).zip(each) {
         let start = minute * 60;
@@ -160,7 +160,9 @@ fn a_model_without_the_rule_expires_its_deviation_and_one_with_other_windows_kee
         .iter()
         .filter_map(|finding| match finding {
             Finding::Model(model) => Some((model.version.as_str(), model.previous_hash.is_some())),
-            Finding::Behaviors { .. } | Finding::Deviation(_) | Finding::Notice(_) => None,
+            Finding::Behaviors { .. } | Finding::Deviation(_) | Finding::Silence(_) | Finding::Notice(_) => {
+                None
+            }
         })
         .collect();
     assert_eq!(models, [("7", false), ("7", true), ("7", true)]);
@@ -242,7 +244,9 @@ fn late_rows_correct_a_window_and_may_open_a_deviation_but_end_none() {
         .iter()
         .flat_map(|finding| match finding {
             Finding::Behaviors { behaviors } => behaviors.clone(),
-            Finding::Deviation(_) | Finding::Model(_) | Finding::Notice(_) => Vec::new(),
+            Finding::Deviation(_) | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => {
+                Vec::new()
+            }
         })
         .map(|behavior| (behavior.version, behavior.count))
         .collect();

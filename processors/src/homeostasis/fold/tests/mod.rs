@@ -1,5 +1,6 @@
 //! Tests of the fold as a whole: against a brute-force oracle, over checkpoints, and the steps that only entries can bring about.
 
+mod decisions;
 mod life;
 mod points;
 mod property;
@@ -11,7 +12,7 @@ use homeostat_pipeline::batch::{RequestHash, Signal};
 use homeostat_pipeline::checkpoint::KeyedState;
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::contract::Analyzer;
-use homeostat_pipeline::entry::{Entry, Epoch, Event, EvidenceEvent, Offset, Request};
+use homeostat_pipeline::entry::{Decision, Entry, Epoch, Event, EvidenceEvent, Offset, Request};
 use homeostat_pipeline::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text, schema};
 use homeostat_pipeline::finding::{Deviation, Finding};
 
@@ -134,6 +135,13 @@ pub fn epoch(second: f64, model: &str) -> Entry {
     Entry { offset: Offset(0), time: at(second), event: Event::Epoch(epoch) }
 }
 
+/// What `ada` decides.
+pub fn decision(second: f64, kind: &str, subject: &[(&str, &str)]) -> Entry {
+    let subject = subject.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let decision = Decision { kind: kind.to_owned(), author: "ada".to_owned(), subject };
+    Entry { offset: Offset(0), time: at(second), event: Event::Decision(decision) }
+}
+
 pub fn fresh(subjects_max: usize) -> Fold {
     Fold::new(FoldSettings {
         id: "homeostasis".to_owned(),
@@ -156,7 +164,7 @@ pub fn deviations(findings: &[Finding]) -> Vec<&Deviation> {
         .iter()
         .filter_map(|finding| match finding {
             Finding::Deviation(deviation) => Some(&**deviation),
-            Finding::Behaviors { .. } | Finding::Model(_) | Finding::Notice(_) => None,
+            Finding::Behaviors { .. } | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => None,
         })
         .collect()
 }

@@ -58,7 +58,9 @@ fn behaviors(findings: &[Finding]) -> Vec<Behavior> {
         .iter()
         .flat_map(|finding| match finding {
             Finding::Behaviors { behaviors } => behaviors.clone(),
-            Finding::Deviation(_) | Finding::Model(_) | Finding::Notice(_) => Vec::new(),
+            Finding::Deviation(_) | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => {
+                Vec::new()
+            }
         })
         .collect()
 }
@@ -93,6 +95,7 @@ fn life() -> impl Strategy<Value = Vec<Entry>> {
         6 => (prop::collection::vec(seen(), 1..12), -400.0..20.0_f64).prop_map(|(seen, shift)| (seen, shift, 0_u8)),
         4 => Just((Vec::new(), 0.0, 1)),
         1 => Just((Vec::new(), 0.0, 2)),
+        2 => Just((Vec::new(), 0.0, 3)),
     ];
     prop::collection::vec((step, 1.0..50.0_f64), 5..70).prop_map(|steps| {
         let mut entries = vec![epoch(0.0, MODEL)];
@@ -106,6 +109,7 @@ fn life() -> impl Strategy<Value = Vec<Entry>> {
             match kind {
                 0 => entries.push(evidence(now, &seen)),
                 1 => entries.push(tick(now)),
+                3 => entries.push(decided(now)),
                 _ => {
                     epochs += 1;
                     entries.push(epoch(now, &other_model(epochs)));
@@ -115,6 +119,17 @@ fn life() -> impl Strategy<Value = Vec<Entry>> {
         }
         entries
     })
+}
+
+/// A silence of some kind, its end, or an acknowledgement, by the time.
+fn decided(now: f64) -> Entry {
+    let until = at(now + 90.0).to_string();
+    match now as u64 % 4 {
+        0 => decision(now, "acknowledge", &[("deviation", "DEV-20251124-001")]),
+        1 => decision(now, "acknowledge", &[("deviation", "DEV-20251124-002")]),
+        2 => decision(now, "silence", &[("matchers", "severity=high"), ("ends_at", &until)]),
+        _ => decision(now, "silence", &[("matchers", "req=~\"REQ-.*\""), ("ends_at", &until)]),
+    }
 }
 
 /// Another window, other rules, the first model again.
