@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use homeostat_pipeline::finding::{Deviation, Finding};
 use homeostat_pipeline::ledger::{LedgerItem, LedgerReader};
 use homeostat_pipeline::settings::Problem;
-use homeostat_processors::homeostasis::model::{Difference, Model, View, differences};
+use homeostat_processors::homeostasis::model::{Difference, Model, Sources, Text, View, differences};
 
 use crate::cli::{FOUND, Format, GOOD};
 use crate::{output, validate};
@@ -35,6 +35,9 @@ pub struct Validate {
     /// How to print
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     pub format: ReportFormat,
+    /// The severity rules that the models are judged with
+    #[arg(long, value_name = "FILE")]
+    pub severity_rules: Option<PathBuf>,
 }
 
 /// How problems are printed.
@@ -71,6 +74,9 @@ pub struct Show {
     /// Only this requirement
     #[arg(long, value_name = "REQ")]
     pub req: Option<String>,
+    /// The severity rules that the model is judged with
+    #[arg(long, value_name = "FILE")]
+    pub severity_rules: Option<PathBuf>,
     /// How to print
     #[arg(long, value_enum, default_value_t = ShowFormat::Table)]
     pub format: ShowFormat,
@@ -102,19 +108,20 @@ pub fn command(command: &Command) -> anyhow::Result<u8> {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Read> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the model `{name}`"))?;
-    let node = match homeostat_config::parse(&name, &text) {
-        Ok(node) => node,
-        Err(problem) => return Ok(Err(vec![problem])),
+fn read(path: &Path, severity_rules: Option<&Path>) -> anyhow::Result<Read> {
+    let text = |path: &Path| -> anyhow::Result<Text> {
+        let name = path.display().to_string();
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the model `{name}`"))?;
+        Ok(Text { name, text })
     };
-    Ok(Model::read(&node, &Model::hash_of(&text)))
+    let sources = Sources { model: text(path)?, severity_rules: severity_rules.map(text).transpose()? };
+    Ok(sources.read(homeostat_config::parse))
 }
 
 /// A model that must be valid; what is wrong with one that is not is printed.
-fn valid(path: &Path) -> anyhow::Result<Model> {
-    match read(path)? {
+fn valid(path: &Path, severity_rules: Option<&Path>) -> anyhow::Result<Model> {
+    match read(path, severity_rules)? {
         Ok((model, _)) => Ok(model),
         Err(problems) => {
             crate::configuration::report(&problems);
@@ -127,7 +134,7 @@ fn validate_command(arguments: &Validate) -> anyhow::Result<u8> {
     let mut problems = Vec::new();
     let mut invalid = 0;
     for path in &arguments.files {
-        match read(path)? {
+        match read(path, arguments.severity_rules.as_deref())? {
             Ok((_, warnings)) => problems.extend(warnings),
             Err(found) => {
                 invalid += 1;
@@ -169,7 +176,7 @@ fn annotation(problem: &Problem) -> String {
 }
 
 fn diff(arguments: &Diff) -> anyhow::Result<u8> {
-    let (before, after) = (valid(&arguments.before)?, valid(&arguments.after)?);
+    let (before, after) = (valid(&arguments.before, None)?, valid(&arguments.after, None)?);
     let found = differences(&before, &after);
     let live = match &arguments.data {
         Some(directory) => touched(live(directory)?, &found),

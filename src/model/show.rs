@@ -13,7 +13,7 @@ use crate::output;
 /// # Errors
 /// The model is not valid, or has no such requirement.
 pub fn command(arguments: &Show) -> anyhow::Result<u8> {
-    let mut view = View::of(&valid(&arguments.file)?);
+    let mut view = View::of(&valid(&arguments.file, arguments.severity_rules.as_deref())?);
     if let Some(req) = &arguments.req {
         let keys: Vec<String> = view.requirements.iter().map(|one| one.req_id.clone()).collect();
         view.requirements.retain(|one| one.req_id == *req);
@@ -61,6 +61,11 @@ fn one(requirement: &RequirementView) {
             let holds =
                 if rule.holds_for == "0s" { String::new() } else { format!(" for {}", rule.holds_for) };
             output::line(&format!("    {:<9} {}: {}{holds}", rule.severity, rule.id, rule.condition));
+            if rule.is_implicit {
+                output::line(
+                    "              by its thresholds and the severity table: no rule is about this measure",
+                );
+            }
             let by = if rule.group_by.is_empty() {
                 String::new()
             } else {

@@ -92,3 +92,37 @@ async fn show_prints_what_holds() {
     )
     .await;
 }
+
+/// The page is the list; a test that is renamed or gone is missed here.
+#[test]
+fn each_mistake_that_is_not_inherited_has_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/model.md")).expect("the page is there");
+    let table = page.split("| mistake of the sketch |").nth(1).expect("the page has the table");
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 13);
+    let mut sources = String::new();
+    let mut folders: Vec<_> = ["processors/src", "receivers/src"].map(|name| root.join(name)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("the folder is there") {
+            let path = entry.expect("it can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                sources.push_str(&std::fs::read_to_string(&path).expect("it can be read"));
+            }
+        }
+    }
+    for row in rows {
+        let held_by = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let names: Vec<&str> = held_by.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            let is_there = match name.strip_suffix(".yaml") {
+                Some(_) => root.join("tests/scenarios").join(name).is_file(),
+                None => sources.contains(&format!("fn {name}(")),
+            };
+            assert!(is_there, "there is no test `{name}`: {row}");
+        }
+    }
+}

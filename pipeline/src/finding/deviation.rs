@@ -290,6 +290,9 @@ pub struct DeviationRule {
     pub model_hash: String,
     /// Where the requirement states the threshold.
     pub requirement_source: Option<RequirementSource>,
+    /// A page for people: what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
 }
 
 /// A place in a requirement document.

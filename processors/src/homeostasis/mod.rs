@@ -4,6 +4,7 @@
 //! homeostasis:
 //!   model: homeostasis_model.yml    # the requirements, their thresholds and rules: docs/model.md
 //!   reload_interval: 30s            # looks at the model's file this often; left out, only SIGHUP does
+//!   severity_rules: severity_rules.yml    # may be left out: docs/model.md
 //!   tenant: ""                      # part of every deviation's fingerprint
 //!   subjects_max: 100000            # requirement × group labels, and spec nodes; further ones share the label `other`
 //! ```
@@ -30,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use fold::{Fold, FoldSettings};
-use model::Model;
+use model::{Model, Sources, Text};
 
 /// The settings of one instance.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -38,6 +39,9 @@ use model::Model;
 pub struct Homeostasis {
     /// The model's file.
     model: At<String>,
+    /// A file of `severity_rules`, which override the severity table.
+    #[serde(default)]
+    severity_rules: Option<At<String>>,
     /// How often the model's file is looked at; only at a reload where it is left out.
     #[serde(default)]
     reload_interval: Option<At<Period>>,
@@ -56,13 +60,19 @@ fn subjects_max() -> usize {
 }
 
 impl Homeostasis {
-    /// The model's text, and the model.
+    /// What the journal keeps of the model's files, and the model.
     fn read(&self, files: &Files) -> Result<(String, Model, Vec<Problem>), Vec<Problem>> {
         let one = |problem| vec![problem];
-        let text = files.text(&self.model.value, Some(&self.model.at)).map_err(one)?;
-        let node = (files.parse)(&self.model.value, &text).map_err(one)?;
-        let (model, warnings) = Model::read(&node, &Model::hash_of(&text))?;
-        Ok((text, model, warnings))
+        let text = |file: &At<String>| -> Result<Text, Vec<Problem>> {
+            let text = files.text(&file.value, Some(&file.at)).map_err(one)?;
+            Ok(Text { name: file.value.clone(), text })
+        };
+        let sources = Sources {
+            model: text(&self.model)?,
+            severity_rules: self.severity_rules.as_ref().map(text).transpose()?,
+        };
+        let (model, warnings) = sources.read(files.parse)?;
+        Ok((sources.content(), model, warnings))
     }
 
     /// The same, for who wants one problem: the first error.
@@ -104,7 +114,11 @@ impl Settings for Homeostasis {
     }
 
     fn files(&self) -> Vec<&str> {
-        vec![&self.model.value]
+        [Some(&self.model), self.severity_rules.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|file| file.value.as_str())
+            .collect()
     }
 
     fn watch_every(&self) -> Option<Duration> {
@@ -112,7 +126,7 @@ impl Settings for Homeostasis {
     }
 
     fn changeable(&self) -> &'static [&'static str] {
-        &["model", "reload_interval"]
+        &["model", "severity_rules", "reload_interval"]
     }
 
     fn interest(&self, files: &Files) -> Result<Interest, Problem> {

@@ -4,7 +4,7 @@ use homeostat_pipeline::entry::Epoch;
 use homeostat_pipeline::finding::{Deviation, Finding, ModelChanged};
 use homeostat_pipeline::settings::Problem;
 
-use super::super::model::Model;
+use super::super::model::{Model, Sources};
 use super::decide::Cause;
 use super::reading::Reading;
 use super::record::Scene;
@@ -18,8 +18,8 @@ use super::{Fold, FoldSettings};
 /// # Errors
 /// Its text is no model: another version of homeostat wrote it.
 pub fn read(settings: &FoldSettings, epoch: &Epoch) -> Result<Ruled, Vec<Problem>> {
-    let node = (settings.parse)(&settings.id, &epoch.content).map_err(|problem| vec![problem])?;
-    Model::read(&node, &epoch.hash).map(|(model, _)| Ruled::new(model))
+    let (model, _) = Sources::of_content(&settings.id, &epoch.content).read(settings.parse)?;
+    Ok(Ruled::new(Model { hash: epoch.hash.clone(), ..model }))
 }
 
 /// The rules that judge `measure` of a subject, if the model has any.

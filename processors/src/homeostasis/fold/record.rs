@@ -144,6 +144,7 @@ fn open(scene: &mut Scene<'_>, previous_uid: Option<String>) -> Option<Deviation
             for_seconds: 0.0,
             model_hash: scene.model_hash.to_owned(),
             requirement_source: scene.judged.expected.source.clone(),
+            runbook: None,
         },
         window: DeviationWindow {
             kind: scene.window_kind.to_owned(),
@@ -180,6 +181,7 @@ fn name_rule(deviation: &mut Deviation, rule: &Rule, scene: &Scene<'_>) {
     rule.id.clone_into(&mut deviation.rule.id);
     rule.condition.text().clone_into(&mut deviation.rule.condition);
     deviation.rule.for_seconds = rule.holds_for.as_secs_f64();
+    deviation.rule.runbook.clone_from(&rule.runbook);
     deviation.threshold_level = rule.condition.threshold_level();
     deviation.threshold_value =
         deviation.threshold_level.and_then(|level| scene.judged.expected.thresholds.get(level));

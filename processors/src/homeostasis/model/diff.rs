@@ -127,6 +127,8 @@ fn of_rule(rule: &RuleView, facts: &mut Facts) {
     say("measure", rule.measure.clone());
     say("actions", rule.actions.join(", "));
     say("cooldown", rule.cooldown.clone());
+    say("recipients", rule.recipients.join(", "));
+    say("response_sla", rule.response_sla.clone().unwrap_or_else(|| "none".to_owned()));
     if !rule.group_by.is_empty() {
         say("group_by", rule.group_by.join(", "));
     }

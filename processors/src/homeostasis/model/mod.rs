@@ -14,6 +14,8 @@ mod place;
 mod read;
 mod requirement;
 mod rules;
+mod severity;
+mod sources;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,8 @@ pub use diff::{Difference, differences};
 pub use flows::{Capture, Flow, Step};
 pub use foreign::Foreign;
 pub use measure::{Class, Measure, Statistic};
+pub use severity::{SeverityClass, SeverityTable};
+pub use sources::{Sources, Text};
 pub use view::{MeasureView, RequirementView, RuleView, View};
 pub use window::pane_of;
 
@@ -53,6 +57,8 @@ pub struct Model {
     pub requirements: BTreeMap<String, Requirement>,
     /// `sea:{context}:{flow}` → what it is expected to do.
     pub flows: BTreeMap<String, Flow>,
+    /// What makes a deviation of each severity where no rule says it, and what follows.
+    pub severities: SeverityTable,
 }
 
 /// `defaults:` of the model.
@@ -72,6 +78,8 @@ pub struct Defaults {
     pub unknown_is: Unknown,
     /// Which intents need no person's word; `intent.auto_approve` in YAML, never by default.
     pub auto_approve: AutoApprove,
+    /// Whether measures with thresholds and no rule are judged by the severity table; true.
+    pub judge_by_thresholds: bool,
 }
 
 /// Which intents are approved by themselves.
@@ -95,6 +103,7 @@ impl Default for Defaults {
             no_data: NoData { after: Duration::from_secs(600), becomes: WithoutData::Expired },
             unknown_is: Unknown::Ok,
             auto_approve: AutoApprove::Never,
+            judge_by_thresholds: true,
         }
     }
 }
@@ -378,6 +387,12 @@ pub struct Rule {
     pub group_by: Vec<String>,
     /// A page for people.
     pub runbook: Option<String>,
+    /// Who is told: of its severity in the table.
+    pub recipients: Vec<String>,
+    /// How soon someone should answer: of its severity in the table.
+    pub answer_within: Option<Duration>,
+    /// Whether no one wrote it: it is made of the measure's thresholds and the severity table.
+    pub is_implicit: bool,
     /// Where it stands.
     pub at: Position,
 }
@@ -389,7 +404,7 @@ impl Model {
     /// # Errors
     /// Every mistake in it, each with its place, in the order of the file; warnings among them.
     pub fn read(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Vec<Problem>> {
-        read::model(node, hash)
+        read::model(node, None, hash)
     }
 
     /// SHA-256 of the model's text, lower-case hex.

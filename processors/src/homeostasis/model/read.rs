@@ -7,10 +7,16 @@ use homeostat_pipeline::settings::{Field, Node, Problem, Value, did_you_mean};
 
 use super::definitions::{self, Definitions};
 use super::place::{Block, Reader};
-use super::{Defaults, Model, NoData, Requirement, Window, flows, requirement, window};
+use super::{
+    Defaults, Model, NoData, Requirement, SeverityTable, Window, flows, requirement, severity, window,
+};
 
 /// See [`Model::read`].
-pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Vec<Problem>> {
+pub(super) fn model(
+    node: &Node,
+    severity_rules: Option<&Node>,
+    hash: &str,
+) -> Result<(Model, Vec<Problem>), Vec<Problem>> {
     let mut reader = Reader::default();
     let inner = inner(node, &mut reader);
     let is_bare = !inner.fields.is_empty() && inner.fields.iter().all(|field| is_key(&field.key));
@@ -20,7 +26,9 @@ pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Ve
         defaults: Defaults::default(),
         requirements: BTreeMap::new(),
         flows: BTreeMap::new(),
+        severities: severity::standard(),
     };
+    table(node, inner, severity_rules, &mut model.severities, &mut reader);
     let mut severities = Severities::default();
     let mut measures = Definitions::new();
     let requirements: &[Field] = if is_bare {
@@ -44,8 +52,12 @@ pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Ve
         inner.get("requirements").map_or(&[], |node| reader.any_block(node, "`requirements`").fields)
     };
     for field in requirements {
-        let outer =
-            requirement::Outer { defaults: &model.defaults, severities: &severities, measures: &measures };
+        let outer = requirement::Outer {
+            defaults: &model.defaults,
+            severities: &severities,
+            measures: &measures,
+            table: &model.severities,
+        };
         let read = requirement::read(field, &outer, &mut reader);
         add(&mut model.requirements, read, field, &mut reader);
     }
@@ -60,11 +72,40 @@ pub(super) fn model(node: &Node, hash: &str) -> Result<(Model, Vec<Problem>), Ve
     if problems.iter().any(|problem| !problem.is_warning) { Err(problems) } else { Ok((model, problems)) }
 }
 
+/// The severity table: what stands beside the model, in it, or in a file of its own; one of them.
+fn table(
+    node: &Node,
+    inner: Block<'_>,
+    own_file: Option<&Node>,
+    into: &mut SeverityTable,
+    reader: &mut Reader,
+) {
+    let beside = node.get("homeostasis_model").and(node.get("severity_rules"));
+    let in_file = own_file.and_then(|file| {
+        reader.block(file, "the file of severity rules", &["severity_rules"], &[]);
+        let rules = file.get("severity_rules");
+        if rules.is_none() {
+            reader.error(
+                &file.at,
+                "the file holds no severity rules (write `severity_rules: { critical: … }`)",
+            );
+        }
+        rules
+    });
+    let stated: Vec<&Node> = [beside, inner.get("severity_rules"), in_file].into_iter().flatten().collect();
+    if let [_, second, ..] = stated.as_slice() {
+        reader.error(&second.at, "`severity_rules` are stated twice (keep one of them)");
+    }
+    if let Some(first) = stated.first() {
+        severity::read(first, into, reader);
+    }
+}
+
 /// What stands under `homeostasis_model:`, or the whole when that key is left out.
 fn inner<'a>(node: &'a Node, reader: &mut Reader) -> Block<'a> {
     match node.get("homeostasis_model") {
         Some(inner) => {
-            reader.block(node, "the file", &["homeostasis_model"], &["severity_rules"]);
+            reader.block(node, "the file", &["homeostasis_model", "severity_rules"], &[]);
             reader.any_block(inner, "`homeostasis_model`")
         }
         None => reader.any_block(node, "the model"),
@@ -72,9 +113,18 @@ fn inner<'a>(node: &'a Node, reader: &mut Reader) -> Block<'a> {
 }
 
 fn keys_of_model(inner: Block<'_>, reader: &mut Reader) {
-    let known = ["version", "generated_at", "defaults", "severity_map", "measures", "requirements", "flows"];
+    let known = [
+        "version",
+        "generated_at",
+        "defaults",
+        "severity_map",
+        "measures",
+        "requirements",
+        "flows",
+        "severity_rules",
+    ];
     let node = Node { at: inner.at.clone(), value: Value::Map(inner.fields.to_vec()) };
-    reader.block(&node, "the model", &known, &["severity_rules"]);
+    reader.block(&node, "the model", &known, &[]);
 }
 
 /// Whether `text` can be a requirement key of a bare mapping.
@@ -92,7 +142,16 @@ fn add(into: &mut BTreeMap<String, Requirement>, read: Requirement, field: &Fiel
 }
 
 fn defaults(node: &Node, reader: &mut Reader) -> Defaults {
-    let known = ["window", "cooldown", "keep_firing_for", "verify_for", "no_data", "unknown_is", "intent"];
+    let known = [
+        "window",
+        "cooldown",
+        "keep_firing_for",
+        "verify_for",
+        "no_data",
+        "unknown_is",
+        "intent",
+        "judge_by_thresholds",
+    ];
     let block = reader.block(node, "`defaults`", &known, &[]);
     let standard = Defaults::default();
     Defaults {
@@ -112,6 +171,9 @@ fn defaults(node: &Node, reader: &mut Reader) -> Defaults {
             let block = reader.block(node, "`intent`", &["auto_approve"], &[]);
             reader.take(block, "auto_approve").unwrap_or_default()
         }),
+        judge_by_thresholds: reader
+            .take(block, "judge_by_thresholds")
+            .unwrap_or(standard.judge_by_thresholds),
     }
 }
 

@@ -12,12 +12,12 @@ use super::place::{Block, Reader};
 use super::read::Severities;
 use super::rules::{self, Draft};
 use super::{
-    Baseline, Class, Defaults, Direction, Expectation, LEVELS, Measure, Requirement, Statistic, Thresholds,
-    fed, foreign, telemetry,
+    Baseline, Class, Defaults, Direction, Expectation, LEVELS, Measure, Requirement, SeverityTable,
+    Statistic, Thresholds, fed, foreign, telemetry,
 };
 use crate::homeostasis::units::Unit;
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "title",
     "type",
     "spec_node",
@@ -28,8 +28,9 @@ const KNOWN: [&str; 10] = [
     "baseline",
     "deviation_rules",
     "telemetry",
+    "judge_by_thresholds",
 ];
-const LATER: [&str; 2] = ["objective", "severity_rules"];
+const LATER: [&str; 1] = ["objective"];
 
 /// What the model states of one measure, before units and direction are settled.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Stated {
     direction: Option<(Direction, Position)>,
     source: Option<RequirementSource>,
     baseline: Option<Baseline>,
+    /// Whether it is judged by its thresholds where no rule is about it; none where nothing is stated.
+    judge_by_thresholds: Option<bool>,
     /// Whether thresholds or a baseline name it, so that it is one of the requirement's own.
     pub(super) is_own: bool,
 }
@@ -55,6 +58,7 @@ fn stated<'a>(measures: &'a mut Measures, name: &str, at: &Position) -> &'a mut 
         direction: None,
         source: None,
         baseline: None,
+        judge_by_thresholds: None,
         is_own: false,
     })
 }
@@ -64,6 +68,7 @@ pub(super) struct Outer<'a> {
     pub(super) defaults: &'a Defaults,
     pub(super) severities: &'a Severities,
     pub(super) measures: &'a Definitions,
+    pub(super) table: &'a SeverityTable,
 }
 
 /// Reads what stands under one requirement key.
@@ -74,7 +79,7 @@ pub(super) fn read(field: &Field, outer: &Outer<'_>, reader: &mut Reader) -> Req
     let mut measures = Measures::new();
     thresholds(block, &mut measures, reader);
     baselines(block, &mut measures, reader);
-    let drafts = rules::drafts(block, &measures, outer.severities, reader);
+    let mut drafts = rules::drafts(block, &measures, outer.severities, reader);
     for draft in &drafts {
         stated(&mut measures, &draft.measure, &draft.at);
     }
@@ -100,7 +105,16 @@ pub(super) fn read(field: &Field, outer: &Outer<'_>, reader: &mut Reader) -> Req
             Some((name.clone(), expectation(measure, stated, &drafts, reader)?))
         })
         .collect();
-    let (rules, lookbacks) = rules::compile(drafts, &expectations, outer.defaults, reader);
+    let by_thresholds =
+        reader.take(block, "judge_by_thresholds").unwrap_or(outer.defaults.judge_by_thresholds);
+    let unruled = expectations.values().filter(|expected| {
+        measures
+            .get(&expected.measure.name)
+            .is_some_and(|stated| stated.judge_by_thresholds.unwrap_or(by_thresholds))
+    });
+    let implicit = rules::implicit(unruled, &drafts, &measures, outer.table, reader);
+    drafts.extend(implicit);
+    let (rules, lookbacks) = rules::compile(drafts, &expectations, outer, reader);
     let defined = expectations.keys().filter_map(|name| Some((name, definitions.get(name)?)));
     let defined: Vec<_> = defined.flat_map(|(name, definition)| definition.selections(&key, name)).collect();
     let selections: Vec<_> = selections.into_iter().map(|(_, selection)| selection).chain(defined).collect();
@@ -171,7 +185,17 @@ fn effective_from(block: Block<'_>, reader: &mut Reader) -> Option<Timestamp> {
 
 fn thresholds(block: Block<'_>, measures: &mut Measures, reader: &mut Reader) {
     let Some(node) = block.get("thresholds") else { return };
-    let known = ["target", "warning", "critical", "lower", "upper", "unit", "direction", "source"];
+    let known = [
+        "target",
+        "warning",
+        "critical",
+        "lower",
+        "upper",
+        "unit",
+        "direction",
+        "source",
+        "judge_by_thresholds",
+    ];
     for field in reader.any_block(node, "`thresholds`").fields {
         let block = reader.block(&field.node, &format!("the thresholds of {}", field.key), &known, &[]);
         let stated = stated(measures, &field.key, &field.at);
@@ -187,6 +211,7 @@ fn thresholds(block: Block<'_>, measures: &mut Measures, reader: &mut Reader) {
         stated.direction =
             block.get("direction").and_then(|node| Some((reader.read(node)?, node.at.clone())));
         stated.source = source(block, reader);
+        stated.judge_by_thresholds = reader.take(block, "judge_by_thresholds");
         if stated.levels.is_empty()
             && !block.fields.iter().any(|field| LEVELS.iter().any(|(word, _)| *word == field.key))
         {

@@ -9,8 +9,9 @@ use homeostat_pipeline::settings::{Node, Position, did_you_mean};
 
 use super::place::{Block, Reader};
 use super::read::Severities;
-use super::requirement::{Measures, list, names_of_own};
-use super::{Defaults, Expectation, Rule};
+use super::requirement::{Measures, Outer, list, names_of_own};
+use super::severity::{self, SeverityTable};
+use super::{Expectation, Rule};
 use crate::homeostasis::condition::{Fault, Lookback, Parsed};
 
 /// What a rule may ask for.
@@ -40,6 +41,7 @@ pub(super) struct Draft {
     cooldown: Option<Duration>,
     group_by: Vec<String>,
     runbook: Option<String>,
+    is_implicit: bool,
 }
 
 /// The rules of one requirement. Those with mistakes are reported and left out.
@@ -82,6 +84,7 @@ fn draft(node: &Node, measures: &Measures, severities: &Severities, reader: &mut
         cooldown,
         group_by: labels.into_iter().collect(),
         runbook,
+        is_implicit: false,
     })
 }
 
@@ -153,11 +156,61 @@ fn runbook(block: Block<'_>, reader: &mut Reader) -> Option<String> {
     Some(link)
 }
 
+/// The rules of measures with thresholds that no rule is about, made of the severity table. They group as the others do, where
+/// those agree.
+pub(super) fn implicit<'a>(
+    unruled: impl Iterator<Item = &'a Expectation>,
+    drafts: &[Draft],
+    measures: &Measures,
+    table: &SeverityTable,
+    reader: &mut Reader,
+) -> Vec<Draft> {
+    let group_by = drafts.first().map(|first| first.group_by.clone());
+    let group_by = group_by.filter(|one| drafts.iter().all(|draft| draft.group_by == *one));
+    let mut all = Vec::new();
+    for expected in unruled {
+        let name = &expected.measure.name;
+        let thresholds = expected.thresholds;
+        let has_levels = thresholds.warning.is_some() || thresholds.critical.is_some();
+        if !has_levels || drafts.iter().any(|draft| draft.measure == *name) {
+            continue;
+        }
+        let Some(at) = measures.get(name).map(|stated| stated.at.clone()) else { continue };
+        for (severity, class) in table.iter().rev() {
+            let Some(text) = severity::condition(class, expected) else { continue };
+            let condition_at = class.at.clone().unwrap_or_else(|| at.clone());
+            let condition = match Parsed::new(&text) {
+                Ok(condition) => condition,
+                Err(fault) => {
+                    let message = format!("`{}` of `severity_rules`: {fault}", severity.name());
+                    reader.error(&condition_at, message);
+                    continue;
+                }
+            };
+            all.push(Draft {
+                at: at.clone(),
+                measure: name.clone(),
+                condition,
+                condition_at,
+                id: None,
+                holds_for: None,
+                severity: *severity,
+                actions: Some(class.actions.clone()),
+                cooldown: None,
+                group_by: group_by.clone().unwrap_or_default(),
+                runbook: None,
+                is_implicit: true,
+            });
+        }
+    }
+    all
+}
+
 /// Compiles what has a measure; the rest was reported.
 pub(super) fn compile(
     drafts: Vec<Draft>,
     expectations: &BTreeMap<String, Expectation>,
-    defaults: &Defaults,
+    outer: &Outer<'_>,
     reader: &mut Reader,
 ) -> (Vec<Rule>, BTreeMap<String, Vec<Lookback>>) {
     let mut ids = Ids::new(&drafts, reader);
@@ -174,17 +227,25 @@ pub(super) fn compile(
                     reader.error(&draft.condition_at, explain(fault, &draft, expected, expectations))
                 })
                 .ok()?;
-            for warning in warnings {
+            // Nobody wrote an implicit one.
+            for warning in warnings.into_iter().filter(|_| !draft.is_implicit) {
                 reader.warning(&draft.condition_at, format!("rule {id}: {warning}"));
             }
             let holds_for = holds_for(&draft, condition.holds_for(), reader);
+            let class = outer.table.get(&draft.severity);
             Some(Rule {
                 id,
                 condition,
                 holds_for,
-                actions: draft.actions.unwrap_or_else(|| actions_of(draft.severity)),
+                actions: draft
+                    .actions
+                    .or_else(|| class.map(|class| class.actions.clone()))
+                    .unwrap_or_default(),
+                recipients: class.map(|class| class.recipients.clone()).unwrap_or_default(),
+                answer_within: class.and_then(|class| class.answer_within),
+                is_implicit: draft.is_implicit,
                 severity: draft.severity,
-                cooldown: draft.cooldown.unwrap_or(defaults.cooldown),
+                cooldown: draft.cooldown.unwrap_or(outer.defaults.cooldown),
                 measure: draft.measure,
                 group_by: draft.group_by,
                 runbook: draft.runbook,
@@ -206,6 +267,10 @@ fn explain(
     let is_stated = expected.thresholds != Default::default() || expected.baseline.is_some();
     let others = expectations.keys().map(String::as_str).filter(|name| *name != draft.measure);
     let near = if is_stated { String::new() } else { did_you_mean(&draft.measure, others) };
+    if draft.is_implicit {
+        let severity = draft.severity.name();
+        return format!("`{severity}` of `severity_rules`, for {}: {fault}", draft.measure);
+    }
     format!("{fault}{near}")
 }
 
@@ -219,17 +284,6 @@ fn holds_for(draft: &Draft, in_condition: Option<Duration>, reader: &mut Reader)
         (None, Some(duration)) => duration,
         (None, None) => Duration::ZERO,
     }
-}
-
-/// What follows where a rule states no action.
-fn actions_of(severity: Severity) -> Vec<String> {
-    let actions: &[&str] = match severity {
-        Severity::Critical => &["generate_intent_immediate", "notify_oncall", "create_incident"],
-        Severity::High => &["generate_intent_after_review", "notify_team"],
-        Severity::Medium => &["alert_only", "log_to_deviation_history"],
-        Severity::Low => &["log_only"],
-    };
-    actions.iter().map(|action| (*action).to_owned()).collect()
 }
 
 /// Unique ids within a requirement.

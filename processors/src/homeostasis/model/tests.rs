@@ -2,6 +2,7 @@
 
 mod documented;
 mod keys;
+mod severity;
 mod windows;
 
 use std::time::Duration;
@@ -70,8 +71,10 @@ fn the_seeds_model_loads_unchanged_and_without_a_warning() {
     assert_eq!(p95.direction, Direction::LowerIsBetter);
     assert_eq!(p95.thresholds.get(Level::Critical), Some(500.0));
     assert_eq!(p95.baseline.and_then(|baseline| baseline.center), Some(235.0));
-    let ids: Vec<&str> = login.rules.iter().map(|rule| rule.id.as_str()).collect();
+    let (implicit, written): (Vec<&Rule>, Vec<&Rule>) = login.rules.iter().partition(|rule| rule.is_implicit);
+    let ids: Vec<&str> = written.iter().map(|rule| rule.id.as_str()).collect();
     assert_eq!(ids, ["p95_latency_ms-critical", "p95_latency_ms-high", "p50_latency_ms-high"]);
+    assert!(implicit.len() == 3 && implicit.iter().all(|rule| rule.measure == "p99_latency_ms"));
     assert_eq!(login.rules[0].severity, Severity::Critical);
     assert_eq!(login.rules[0].cooldown, Duration::from_secs(3_600));
     assert_eq!(login.rules[0].holds_for, Duration::ZERO);
@@ -188,6 +191,7 @@ fn every_extension_is_read() {
             no_data: NoData { after: Duration::from_secs(60), becomes: WithoutData::Breach },
             unknown_is: Unknown::NoData,
             auto_approve: AutoApprove::Never,
+            judge_by_thresholds: true,
         }
     );
     let login = &model.requirements["REQ-NFR-PERF-001"];

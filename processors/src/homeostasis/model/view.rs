@@ -89,6 +89,12 @@ pub struct RuleView {
     pub group_by: Vec<String>,
     /// A page for people.
     pub runbook: Option<String>,
+    /// Whether it is made of the thresholds and the severity table.
+    pub is_implicit: bool,
+    /// Who is told.
+    pub recipients: Vec<String>,
+    /// How soon someone should answer; none when nobody has to.
+    pub response_sla: Option<String>,
 }
 
 /// As a model would write it.
@@ -144,6 +150,7 @@ fn defaults(model: &Model) -> BTreeMap<&'static str, String> {
     for (key, word) in [("no_data.as", without), ("unknown_is", unknown), ("intent.auto_approve", approve)] {
         all.insert(key, word.to_owned());
     }
+    all.insert("judge_by_thresholds", defaults.judge_by_thresholds.to_string());
     all
 }
 
@@ -257,6 +264,9 @@ fn rule(rule: &Rule) -> RuleView {
         cooldown: period(rule.cooldown),
         group_by: rule.group_by.clone(),
         runbook: rule.runbook.clone(),
+        is_implicit: rule.is_implicit,
+        recipients: rule.recipients.clone(),
+        response_sla: rule.answer_within.map(period),
     }
 }
 

@@ -9,9 +9,9 @@ fn the_models_of_the_documentation_load_without_a_warning() {
         .split("```yaml\n")
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
-        .filter(|block| block.starts_with("homeostasis_model:"))
+        .filter(|block| block.contains("homeostasis_model:\n"))
         .collect();
-    assert_eq!(models.len(), 4);
+    assert_eq!(models.len(), 5);
     for model in models {
         let mut found = warnings(model);
         // Said of every model with flows.

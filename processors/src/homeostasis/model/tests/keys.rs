@@ -181,9 +181,9 @@ fn two_models_differ_in_what_people_would_notice() {
 
 #[test]
 fn what_is_new_as_a_whole_is_one_difference() {
-    let before = good(&one("thresholds: { error_rate: { critical: 0.1 } }"));
+    let before = good(&one("judge_by_thresholds: false\nthresholds: { error_rate: { critical: 0.1 } }"));
     let after = good(&one(
-        "thresholds: { error_rate: { critical: 0.1 }, p95_latency_ms: { warning: 1, critical: 2 } }\ndeviation_rules:\n\
+        "judge_by_thresholds: false\nthresholds: { error_rate: { critical: 0.1 }, p95_latency_ms: { warning: 1, critical: 2 } }\ndeviation_rules:\n\
          - { metric: error_rate, condition: \"value > 3%\", severity: low }",
     ));
     let found: Vec<String> = differences(&before, &after).iter().map(ToString::to_string).collect();
