@@ -116,22 +116,4 @@ fn configuration() -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn names_are_found_as_people_write_them() {
-        assert_eq!(spelt("event sea.event.deviation_detected.v1"), "event deviation_detected");
-        assert_eq!(spelt("event x.y.event.coverage_gap.v1.>"), "event coverage_gap");
-        assert!(is_named("event coverage_gap", "event") && !is_named("event coverage_gap", "even"));
-    }
-
-    #[test]
-    fn every_schema_has_a_name_of_its_own() {
-        let documents = documents();
-        let ids: BTreeSet<&str> = documents.iter().filter_map(|one| one.schema["$id"].as_str()).collect();
-        assert_eq!((ids.len(), documents.len()), (20, 20));
-    }
-}
+mod tests;

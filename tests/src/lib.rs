@@ -13,6 +13,7 @@ pub mod nats;
 pub mod postgres;
 pub mod process;
 pub mod scenario;
+pub mod schema;
 pub mod sparql;
 pub mod telemetry;
 pub mod whole;

@@ -7,6 +7,8 @@ use async_nats::jetstream::{self, consumer};
 use futures::StreamExt;
 use serde_json::Value;
 
+use crate::schema::check_event;
+
 /// One event.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -30,7 +32,7 @@ impl Event {
     }
 }
 
-/// Every event that the stream `SEA_EVENTS` holds now; none when there is no stream yet.
+/// Every event that the stream `SEA_EVENTS` holds now, each held to its schema; none when there is no stream yet.
 pub async fn stored(client: &async_nats::Client) -> Vec<Event> {
     let context = jetstream::new(client.clone());
     let Ok(mut stream) = context.get_stream("SEA_EVENTS").await else { return Vec::new() };
@@ -47,11 +49,13 @@ pub async fn stored(client: &async_nats::Client) -> Vec<Event> {
         };
         let header =
             |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(ToString::to_string);
-        events.push(Event {
+        let event = Event {
             subject: message.subject.to_string(),
             id: header("Nats-Msg-Id").unwrap_or_default(),
             body: serde_json::from_slice(&message.payload).unwrap_or_default(),
-        });
+        };
+        check_event(&event.body);
+        events.push(event);
     }
     events
 }

@@ -27,6 +27,8 @@ use homeostat_pipeline::sockets::Sockets;
 
 pub use file::{Expected, ExpectedBehavior, Scenario};
 
+use crate::schema::check_finding;
+
 /// Windows are aligned to the epoch; so is the start of every scenario, to the hour.
 const START: i64 = 1_764_770_400;
 const MODEL_FILE: &str = "model.yml";
@@ -165,7 +167,7 @@ impl Bench {
         Ok(None)
     }
 
-    /// Folds the journal; with `split`, a checkpoint is written after so many entries and another analyzer goes on from it.
+    /// Folds the journal, and holds what is found to its schema; with `split`, a checkpoint is written after so many entries and another analyzer goes on from it.
     ///
     /// # Errors
     /// Those of the checkpoint.
@@ -181,6 +183,7 @@ impl Bench {
             }
             analyzer.apply(entry, &mut findings);
         }
+        findings.iter().for_each(check_finding);
         Ok(findings)
     }
 }
