@@ -235,6 +235,9 @@ pub fn read(tree: &Node) -> (Spec, Vec<Problem>) {
         problems.push(Problem::error(&tree.at, message));
         &nothing
     });
+    if tree.get("service").is_some_and(|service| service.value == Value::Null) {
+        problems.push(Problem::error(&node.at, "`service` has no `pipelines:` (name at least one)"));
+    }
     let service = service(node, &mut problems);
     let spec = Spec { tree: tree.clone(), receivers, processors, exporters, extensions, service };
     references(&spec, &mut problems);
@@ -350,7 +353,7 @@ fn too_small(
 
 fn pipelines(service: &Node, problems: &mut Vec<Problem>) -> Vec<Pipeline> {
     let Some(block) = service.get("pipelines") else {
-        // Where there is no service at all, that has been said.
+        // Where there is no service at all, or nothing in it, that has been said.
         if service.value != Value::Null {
             let message = "`service` has no `pipelines:` (name at least one)";
             problems.push(Problem::error(&service.at, message));
