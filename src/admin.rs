@@ -1,16 +1,18 @@
-//! The admin listener: `/metrics` in Prometheus form, `/healthz` and `/readyz`; port 8888 of the loopback by default.
+//! The admin listener: `/metrics` in Prometheus form, `/healthz`, `/readyz` and `/debug/drops`; port 8888 of the loopback by default.
 
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use homeostat_pipeline::clock::{Clock, SystemClock, Timestamp};
+use homeostat_pipeline::drops;
 use homeostat_pipeline::engine::Health;
 use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -120,6 +122,7 @@ impl Admin {
             .route("/metrics", get(metrics_page))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
+            .route("/debug/drops", get(debug_drops))
             .with_state(pages);
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -143,6 +146,7 @@ struct Pages {
 
 async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
     crate::process::observe(pages.started, SystemClock.now());
+    drops::observe();
     pages.handle.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], pages.handle.render())
 }
@@ -155,6 +159,24 @@ async fn healthz(State(pages): State<Pages>) -> impl IntoResponse {
 async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
     let health = (pages.ask)();
     answer(health.ready, &health.reasons)
+}
+
+/// What was left out: JSON for programs, a table for people.
+async fn debug_drops(uri: Uri, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_json = accept.contains("application/json") || uri.query() == Some("format=json");
+    if is_json {
+        return Json(serde_json::json!({ "drops": drops::lines() })).into_response();
+    }
+    let mut text = String::new();
+    for line in drops::lines() {
+        let last = line.last.map_or_else(String::new, |last| last.to_string());
+        let place = format!("{}/{}", line.place, line.reason);
+        let drops::Line { count, unit, example, about, .. } = line;
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{count:>12} {unit:<12} {place:<28} {last:<30} {example:<32} {about}");
+    }
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 /// What a probe hears.
@@ -176,6 +198,25 @@ mod tests {
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{name} is a {kind}");
             assert!(!meaning.is_empty(), "{name} means nothing");
         }
+    }
+
+    #[test]
+    fn the_page_explains_every_reason_to_leave_something_out() {
+        let listed: Vec<String> = PAGE
+            .split("| place | reason | unit | meaning |")
+            .nth(1)
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"))
+            .map(ToOwned::to_owned)
+            .collect();
+        let known: Vec<String> = drops::ALL
+            .iter()
+            .map(|reason| {
+                format!("| {} | `{}` | {} | {} |", reason.place, reason.name, reason.unit, reason.about)
+            })
+            .collect();
+        assert_eq!(listed, known, "docs/metrics.md and pipeline/src/drops.rs list the same");
     }
 
     #[test]

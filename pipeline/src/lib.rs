@@ -11,6 +11,7 @@ pub mod clock;
 pub mod contract;
 pub mod crash;
 pub mod delivery;
+pub mod drops;
 pub mod engine;
 pub mod entry;
 pub mod evidence;

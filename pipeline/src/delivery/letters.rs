@@ -75,6 +75,7 @@ impl Letters {
     /// Counts and keeps the rejected ones of `entries`. A failure is logged: dead letters block nothing.
     pub(super) fn write(&mut self, entries: &[LedgerEntry], rejects: &[Reject]) {
         self.counter.increment(rejects.len() as u64);
+        crate::drops::DELIVERY_DEAD_LETTER.count_with(rejects.len() as u64, || self.exporter.clone());
         for reject in rejects {
             tracing::error!(
                 exporter = self.exporter,

@@ -16,6 +16,8 @@ use super::complaint::Complaint;
 use crate::batch::{RequestHash, Signal, Telemetry};
 use crate::budget::Budget;
 use crate::contract::{Taken, TelemetryExporter};
+use crate::drops;
+use crate::finding::hex;
 use crate::refusal::Refusal;
 
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
@@ -74,6 +76,12 @@ impl Outlet {
             meters.sent.increment(sent);
             meters.failed.increment(telemetry.records - sent);
         }
+        let reason = match &outcome {
+            Ok(_) => &drops::EXPORTER_PARTIAL,
+            Err(Refusal::Unavailable { .. }) => &drops::EXPORTER_UNAVAILABLE,
+            Err(Refusal::Rejected { .. }) => &drops::EXPORTER_REFUSED,
+        };
+        reason.count_with(telemetry.records - sent, || hex(&telemetry.hash().0));
         if self.complaint.note(outcome.is_ok(), Instant::now()) {
             self.say(&outcome);
         }

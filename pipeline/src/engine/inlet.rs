@@ -15,6 +15,7 @@ use super::writer::Command;
 use crate::batch::{Batch, RequestHash, Signal};
 use crate::budget::{Budget, Class};
 use crate::contract::Taken;
+use crate::drops;
 use crate::entry::Alert;
 use crate::evidence::{Row, Rows};
 use crate::finding::Finding;
@@ -98,8 +99,9 @@ impl Inlet {
                     }
                     Batch::Evidence(rows) if route.judges && !rows.is_empty() => evidence.push(rows),
                     Batch::Alerts(more) if route.judges => alerts.extend(more),
+                    Batch::Evidence(rows) => drops::PIPELINE_NOT_JUDGED.count(rows.len() as u64),
                     // Nobody exports it, or nobody judges here.
-                    Batch::Telemetry(_) | Batch::Evidence(_) | Batch::Alerts(_) => {}
+                    Batch::Telemetry(_) | Batch::Alerts(_) => {}
                 }
             }
         }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::complaint::Complaint;
 use crate::batch::{Batch, Signal};
 use crate::contract::Processor;
+use crate::drops;
 use crate::refusal::Refusal;
 
 /// One processor of the process; pipelines share it.
@@ -46,6 +47,7 @@ impl Stage {
         let result = catch_unwind(AssertUnwindSafe(|| self.processor.process(batch, out)));
         let processed = result.unwrap_or_else(|panic| {
             self.panics.increment(1);
+            drops::PROCESSOR_PANIC.count_with(1, || self.id.clone());
             if self.complaint.note(false, Instant::now()) {
                 let reason = said(&*panic).unwrap_or("it does not say why");
                 tracing::error!(

@@ -15,6 +15,7 @@ use crate::batch::RequestHash;
 use crate::budget::Charge;
 use crate::clock::Clock;
 use crate::crash;
+use crate::drops;
 use crate::entry::{Alert, Entry, Epoch, Event, EvidenceEvent, Offset, Request};
 use crate::evidence::{Rows, schema};
 use crate::finding::Finding;
@@ -221,6 +222,7 @@ impl Writer {
         let room = self.journal.lock().room().map_err(|full| full.reason);
         if let Err(reason) = &room {
             self.fail(reason);
+            drops::JOURNAL_FULL.count(done.len() as u64);
             answer(done, &Err(Refusal::busy("the journal has no room now")));
             // Ticks are let through a full journal: they lead to the checkpoint that lets it be trimmed.
             let works = self.append(group.only_ticks()).unwrap_or_default();
@@ -246,6 +248,7 @@ impl Writer {
             Err(error) => {
                 let reason = format!("the journal cannot be written: {error}");
                 self.fail(&reason);
+                drops::JOURNAL_FAILED.count(done.len() as u64);
                 answer(done, &Err(Refusal::busy("the journal cannot be written now")));
                 true
             }

@@ -254,6 +254,7 @@ impl Iterator for Entries {
                     Ok((event, time)) => JournalItem::Entry(Entry { offset, time, event }),
                     Err(fault) => {
                         counter!("homeostat_journal_unreadable_total").increment(1);
+                        crate::drops::JOURNAL_UNREADABLE.count(1);
                         tracing::error!(offset = offset.0, %fault, "an entry of the journal is passed over");
                         JournalItem::Gap { from: offset, to: Offset(offset.0 + 1) }
                     }

@@ -172,6 +172,7 @@ impl Ledger {
         }
         let gap = Gap { from: self.head.sequence + 1, to: head.sequence + 1 };
         counter!("homeostat_ledger_lost_total").increment(gap.to - gap.from);
+        crate::drops::LEDGER_LOST.count(gap.to - gap.from);
         tracing::error!(
             from = gap.from,
             to = gap.to,

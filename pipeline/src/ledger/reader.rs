@@ -79,6 +79,7 @@ fn item(frame: &Frame) -> LedgerItem {
         None => tracing::error!(sequence, "a ledger entry is of no known format"),
     }
     counter!("homeostat_ledger_unreadable_total").increment(1);
+    crate::drops::LEDGER_UNREADABLE.count(1);
     LedgerItem::Gap { from: sequence, to: sequence + 1 }
 }
 

@@ -372,6 +372,7 @@ fn last_frame(dir: &Path, segment: &Segment) -> io::Result<Option<Frame>> {
 fn report(options: &Options, dir: &Path, opened: &Opened) {
     for gap in &opened.gaps {
         counter!("homeostat_log_gaps_total", "log" => options.name).increment(1);
+        crate::drops::LOG_DAMAGED.count_with(1, || options.name.to_owned());
         tracing::error!(
             log = options.name,
             directory = %dir.display(),
@@ -382,6 +383,7 @@ fn report(options: &Options, dir: &Path, opened: &Opened) {
     }
     if opened.cut_bytes > 0 {
         counter!("homeostat_log_cut_bytes_total", "log" => options.name).increment(opened.cut_bytes);
+        crate::drops::LOG_TORN.count_with(opened.cut_bytes, || options.name.to_owned());
         tracing::warn!(
             log = options.name,
             directory = %dir.display(),

@@ -109,6 +109,7 @@ impl Frames {
 
     fn gap(&mut self, name: &'static str, gap: Gap) -> Item {
         counter!("homeostat_log_gaps_total", "log" => name).increment(1);
+        crate::drops::LOG_DAMAGED.count_with(1, || name.to_owned());
         tracing::error!(log = name, from = gap.from, to = gap.to, "frames of the log are damaged or missing");
         self.next = self.next.max(gap.to);
         Item::Gap(gap)

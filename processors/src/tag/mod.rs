@@ -34,6 +34,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use homeostat_pipeline::batch::{Batch, Signal, Telemetry};
 use homeostat_pipeline::contract::Processor;
+use homeostat_pipeline::drops;
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
@@ -231,6 +232,16 @@ impl Counters {
             if times > 0 {
                 counter.increment(times);
             }
+        }
+        for (reason, times) in [
+            (&drops::TAG_ATTRIBUTES, cut.attributes),
+            (&drops::TAG_VALUE, cut.values),
+            (&drops::TAG_BODY, cut.bodies),
+            (&drops::TAG_KEYS, cut.keys),
+            (&drops::TAG_NO_RECORDED_VALUE, cut.unrecorded),
+            (&drops::TAG_UNUSABLE, cut.unusable),
+        ] {
+            reason.count(times);
         }
     }
 }

@@ -108,7 +108,7 @@ impl Listener {
                         let (tls, protocol, intake) = (tls.clone(), protocol.clone(), intake.clone());
                         connections.spawn(serve(stream, tls, peer.ip(), limits, protocol, intake));
                     }
-                    Ok(_) => intake.meter.connections_refused.increment(1),
+                    Ok(_) => intake.meter.connection_refused(),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection, trying again");
                         sleep(BREATH).await;

@@ -2,6 +2,7 @@
 
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::contract::Taken;
+use homeostat_pipeline::drops::{self, Reason};
 use homeostat_pipeline::refusal::{Cause, Refusal};
 use metrics::{Counter, counter};
 
@@ -34,13 +35,27 @@ fn outcome(result: &Result<Taken, Refusal>) -> usize {
     }
 }
 
+fn reason(refusal: &Refusal) -> &'static Reason {
+    match refusal {
+        Refusal::Unavailable { .. } => &drops::RECEIVER_UNAVAILABLE,
+        Refusal::Rejected { cause, .. } => match cause {
+            Cause::Malformed => &drops::RECEIVER_MALFORMED,
+            Cause::TooLarge => &drops::RECEIVER_TOO_LARGE,
+            Cause::Unauthenticated => &drops::RECEIVER_UNAUTHENTICATED,
+            Cause::Unknown => &drops::RECEIVER_UNKNOWN,
+            Cause::Unsupported => &drops::RECEIVER_UNSUPPORTED,
+            Cause::Backend => &drops::RECEIVER_BACKEND,
+        },
+    }
+}
+
 /// The counters of one listener.
 pub struct Meter {
+    receiver: String,
     requests: [Counter; OUTCOMES.len()],
     accepted: [Counter; Signal::ALL.len()],
     refused: [Counter; Signal::ALL.len()],
-    /// Connections closed because there were too many.
-    pub connections_refused: Counter,
+    connections_refused: Counter,
 }
 
 impl Meter {
@@ -62,6 +77,7 @@ impl Meter {
             counter!("homeostat_receiver_requests_total", &labels)
         };
         Meter {
+            receiver: receiver.to_owned(),
             requests: OUTCOMES.map(request),
             accepted: Signal::ALL.map(accepted),
             refused: Signal::ALL.map(refused),
@@ -69,9 +85,18 @@ impl Meter {
         }
     }
 
+    /// A connection was closed because there were too many.
+    pub fn connection_refused(&self) {
+        self.connections_refused.increment(1);
+        drops::RECEIVER_CONNECTIONS.count_with(1, || self.receiver.clone());
+    }
+
     /// One request was answered.
     pub fn answered(&self, result: &Result<Taken, Refusal>) {
         self.requests[outcome(result)].increment(1);
+        if let Err(refusal) = result {
+            reason(refusal).count_with(1, || self.receiver.clone());
+        }
     }
 
     /// Its records, as far as they could be counted, were taken or not.
@@ -83,6 +108,9 @@ impl Meter {
             Signal::Logs => 2,
         };
         counters[at].increment(records);
+        if !is_taken {
+            drops::RECEIVER_REFUSED.count_with(records, || self.receiver.clone());
+        }
     }
 }
 

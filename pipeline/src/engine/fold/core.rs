@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::checkpoint::KeyedState;
 use crate::clock::Timestamp;
 use crate::contract::Analyzer;
+use crate::drops;
 use crate::engine::repeats::Repeats;
 use crate::engine::stage::said;
 use crate::entry::{Entry, Event, Offset};
@@ -92,6 +93,7 @@ impl Core {
         }
         match skips.get(&offset) {
             Some(reason) => {
+                drops::FOLD_SKIPPED.count_at(1, || time);
                 let message = format!("journal entry {} was passed over: {reason}", offset.0);
                 found.push(notice("entry_skipped", time, message));
             }
@@ -115,6 +117,7 @@ impl Core {
         }
         let (entry, repeats) = self.repeats.filter(entry).map_err(|error| format!("{error:#}"))?;
         self.totals.repeats += repeats;
+        drops::FOLD_REPEAT.count_at(repeats, || self.now);
         let Some(entry) = entry else { return Ok(()) };
         if let Event::Evidence(evidence) = &entry.event {
             let rows = evidence.batch.num_rows() as u64;

@@ -25,6 +25,7 @@ use super::writer::{SharedJournal, Work};
 use crate::checkpoint::{Checkpoints, Position};
 use crate::clock::Timestamp;
 use crate::crash;
+use crate::drops;
 use crate::entry::{Entry, Offset};
 use crate::finding::Finding;
 use crate::journal::JournalReader;
@@ -77,6 +78,8 @@ pub(super) struct Fold {
     checkpoint_at: Option<Timestamp>,
     pruned_at: Option<Timestamp>,
     not_before: Option<Instant>,
+    /// Entries before this one are in the metrics.
+    counted: Offset,
     /// What failed last and was said; empty once it went well again.
     said: String,
 }
@@ -158,6 +161,7 @@ impl Fold {
             checkpoint_at: None,
             pruned_at: None,
             not_before: None,
+            counted: Offset(0),
             said: String::new(),
         }
     }
@@ -231,13 +235,23 @@ impl Fold {
     fn fold(&mut self, entry: Entry) -> Result<Vec<Finding>, Halt> {
         let (offset, time) = (entry.offset, entry.time);
         let before = self.core.totals;
-        let found = match self.core.apply(entry, &self.skips) {
+        // What is folded once more, after a failure, is not counted twice.
+        let is_new = offset >= self.counted;
+        let applied = if is_new {
+            self.core.apply(entry, &self.skips)
+        } else {
+            drops::silently(|| self.core.apply(entry, &self.skips))
+        };
+        let found = match applied {
             Ok(found) => found,
             Err(reason) => return Err(Halt::Panicked(offset, reason)),
         };
-        self.meters.entries.increment(1);
-        self.meters.rows.increment(self.core.totals.rows - before.rows);
-        self.meters.repeats.increment(self.core.totals.repeats - before.repeats);
+        if is_new {
+            self.counted = Offset(offset.0 + 1);
+            self.meters.entries.increment(1);
+            self.meters.rows.increment(self.core.totals.rows - before.rows);
+            self.meters.repeats.increment(self.core.totals.repeats - before.repeats);
+        }
         self.meters.offset.set(offset.0 as f64);
         self.checkpoint_at.get_or_insert(time);
         let known = match &mut self.recorded {
@@ -267,6 +281,7 @@ impl Fold {
             };
             if admitted.is_none() && error.downcast_ref::<std::io::Error>().is_none() {
                 tracing::error!("a finding is left out of the ledger: {error:#}");
+                drops::LEDGER_REFUSED.count_at(1, || time);
                 admitted = Some(findings.iter().map(|one| admissible(one, time, cause)).collect::<Vec<_>>());
                 continue;
             }

@@ -38,6 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use homeostat_pipeline::checkpoint::KeyedState;
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::contract::Analyzer;
+use homeostat_pipeline::drops;
 use homeostat_pipeline::entry::{Entry, Epoch, Event, EvidenceEvent};
 use homeostat_pipeline::evidence::columns::Columns;
 use homeostat_pipeline::finding::{Finding, Notice};
@@ -122,11 +123,13 @@ impl Fold {
             Ok(columns) => columns,
             Err(error) => {
                 tracing::error!(%error, "evidence cannot be folded");
+                drops::FOLD_UNREADABLE.count_at(event.batch.num_rows() as u64, || self.now);
                 out.push(self.notice("evidence_unreadable", error.to_string()));
                 return;
             }
         };
         let Some(ruled) = &self.ruled else {
+            drops::FOLD_NO_MODEL.count_at(columns.len() as u64, || self.now);
             counter!("homeostat_fold_rows_dropped_total", "reason" => "no_model")
                 .increment(columns.len() as u64);
             return;
@@ -143,7 +146,7 @@ impl Fold {
             closed_through: self.closed_through,
         };
         rows::fold(&mut target, &columns, &mut tally);
-        count(&tally);
+        count(&tally, self.now);
         if self.subjects.is_overflowed && !self.overflow_told {
             self.overflow_told = true;
             let max = self.settings.subjects_max;
@@ -210,17 +213,20 @@ fn silent(req: &str, all: &BTreeSet<BTreeMap<String, String>>) -> String {
     format!("nothing comes of {req} any more for {} of its subjects: {}{more}", all.len(), named.join(", "))
 }
 
-fn count(tally: &Tally) {
+fn count(tally: &Tally, now: Timestamp) {
     counter!("homeostat_fold_rows_total").increment(tally.folded);
     for (reason, rows) in [
-        ("late", tally.late),
-        ("ahead", tally.ahead),
-        ("subjects_overflow", tally.overflowed),
-        ("points_overflow", tally.crowded),
-        ("unreadable", tally.unreadable),
+        (&drops::FOLD_LATE, tally.late),
+        (&drops::FOLD_AHEAD, tally.ahead),
+        (&drops::FOLD_UNWANTED, tally.unwanted),
+        (&drops::FOLD_SUBJECTS, tally.overflowed),
+        (&drops::FOLD_POINTS, tally.crowded),
+        (&drops::FOLD_UNREADABLE, tally.unreadable),
+        (&drops::FOLD_NO_MEASURE, tally.unmeasured),
     ] {
         if rows > 0 {
-            counter!("homeostat_fold_rows_dropped_total", "reason" => reason).increment(rows);
+            reason.count_at(rows, || now);
+            counter!("homeostat_fold_rows_dropped_total", "reason" => reason.name).increment(rows);
         }
     }
 }

@@ -87,13 +87,14 @@ pub fn drop_in(
 ) -> bool {
     // What cannot be read is of another version: there is nothing to be made of it.
     let Some(point) = columns.sketch(row).and_then(|sketch| Point::decode(sketch).ok()) else {
-        tally.unreadable += 1;
+        tally.unreadable += columns.count(row);
         return false;
     };
     let (measure, unit) = (said.get(TextColumn::Measure), said.get(TextColumn::Unit));
     let value = columns.value(row).unwrap_or(f64::NAN);
     let is_error = columns.is_error(row);
     if measure.is_empty() && point.content == Content::Value {
+        tally.unmeasured += columns.count(row);
         return false;
     }
     let take = Take::of_form(point.form, is_error);

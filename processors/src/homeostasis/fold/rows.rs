@@ -36,6 +36,10 @@ pub struct Tally {
     pub crowded: u64,
     /// Data points of another version.
     pub unreadable: u64,
+    /// Of no requirement and no flow of the model.
+    pub unwanted: u64,
+    /// Numbers of which nothing says what they measure.
+    pub unmeasured: u64,
 }
 
 /// What the rows go into.
@@ -93,10 +97,9 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
             now: target.now,
         };
         let (route, texts) = routes.find(row, maker);
-        if route.is_overflowed {
-            tally.overflowed = tally.overflowed.saturating_add(count);
-        }
         if route.stops.is_empty() {
+            let left_out = if route.is_overflowed { &mut tally.overflowed } else { &mut tally.unwanted };
+            *left_out = left_out.saturating_add(count);
             continue;
         }
         if current.as_ref().is_none_or(|(known, _)| *known != span) {
@@ -106,6 +109,7 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
         if route.span != Some(span) {
             settle(route, span, window, target.subjects, &texts);
         }
+        let before = *tally;
         if !route.is_point {
             drop_in(route, window, columns, row, time);
         } else if points::drop_in(route, window, columns, row, &texts, target.slots, tally)
@@ -113,7 +117,12 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
         {
             corrected.extend(route.stops.iter().map(|stop| (span, stop.step.subject)));
         }
-        tally.folded = tally.folded.saturating_add(count);
+        let is_crowded_out = tally.crowded - before.crowded == route.stops.len() as u64;
+        if is_crowded_out {
+            tally.crowded = before.crowded + count;
+        } else if (tally.unreadable, tally.unmeasured) == (before.unreadable, before.unmeasured) {
+            tally.folded = tally.folded.saturating_add(count);
+        }
     }
     for (span, subject) in corrected {
         refresh_next(target.windows, span, subject);
