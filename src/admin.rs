@@ -1,5 +1,6 @@
 //! The admin listener: `/metrics` in Prometheus form, `/healthz`, `/readyz` and `/debug/drops`; port 8888 of the loopback by default.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use homeostat_config::{Level, Metrics};
 use homeostat_pipeline::clock::{Clock, SystemClock, Timestamp};
 use homeostat_pipeline::drops;
 use homeostat_pipeline::engine::Health;
@@ -68,6 +70,8 @@ fn rows(page: &'static str) -> impl Iterator<Item = [&'static str; 4]> {
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
+    /// The labels of `target_info`; none where no metrics are served.
+    info: Option<Vec<(String, String)>>,
 }
 
 /// The address that `endpoint` names; anything but loopback needs `insecure`, for these pages have no credentials.
@@ -88,18 +92,19 @@ pub fn address(endpoint: &str, insecure: bool) -> Result<SocketAddr, String> {
 }
 
 impl Admin {
-    /// Binds `endpoint`, as [`address`] understands it.
+    /// Binds the endpoint, as [`address`] understands it.
     ///
     /// # Errors
     /// The endpoint is no address, is taken, or is not loopback.
-    pub fn bind(endpoint: &str, insecure: bool) -> anyhow::Result<Admin> {
-        let address = address(endpoint, insecure)
+    pub fn bind(metrics: &Metrics, resource: &BTreeMap<String, Option<String>>) -> anyhow::Result<Admin> {
+        let address = address(&metrics.listens_at().value, metrics.insecure)
             .map_err(|why| anyhow::anyhow!("`service.telemetry.metrics.endpoint`: {why}"))?;
         let listener = TcpListener::bind(address).with_context(|| {
             format!("cannot listen on {address} (`service.telemetry.metrics.endpoint`; is another homeostat running?)")
         })?;
         listener.set_nonblocking(true)?;
-        Ok(Admin { address: listener.local_addr()?, listener })
+        let info = (metrics.level != Level::None).then(|| target_info(resource));
+        Ok(Admin { address: listener.local_addr()?, listener, info })
     }
 
     /// Where it listens.
@@ -118,8 +123,12 @@ impl Admin {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let pages = Pages { handle, ask, started: SystemClock.now() };
-        let router = Router::new()
-            .route("/metrics", get(metrics_page))
+        let mut router = Router::new();
+        if let Some(info) = self.info {
+            metrics::gauge!("target_info", &info).set(1.0);
+            router = router.route("/metrics", get(metrics_page));
+        }
+        let router = router
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/debug/drops", get(debug_drops))
@@ -135,6 +144,16 @@ impl Admin {
             () = cut => Ok(()),
         }
     }
+}
+
+/// Who this is: the Collector's names in Prometheus's spelling; an attribute that is null is left out.
+fn target_info(resource: &BTreeMap<String, Option<String>>) -> Vec<(String, String)> {
+    let own = [("service.name", "homeostat"), ("service.version", env!("CARGO_PKG_VERSION"))];
+    let mut all: BTreeMap<&str, Option<&str>> =
+        own.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    all.extend(resource.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
+    let spelt = |key: &str| key.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    all.into_iter().filter_map(|(key, value)| Some((spelt(key), value?.to_owned()))).collect()
 }
 
 #[derive(Clone)]
@@ -221,10 +240,16 @@ mod tests {
 
     #[test]
     fn only_loopback_is_bound_without_being_asked() {
-        assert!(Admin::bind("127.0.0.1:0", false).is_ok());
-        assert!(
-            Admin::bind("0.0.0.0:0", false).is_err_and(|error| error.to_string().contains("insecure: true"))
-        );
-        assert!(Admin::bind("nowhere", false).is_err());
+        assert!(address("127.0.0.1:0", false).is_ok() && address("localhost:0", false).is_ok());
+        assert!(address("0.0.0.0:0", false).is_err_and(|error| error.contains("insecure: true")));
+        assert!(address("0.0.0.0:0", true).is_ok() && address("nowhere", false).is_err());
+    }
+
+    #[test]
+    fn the_resource_becomes_labels_and_null_leaves_one_out() {
+        let resource = [("service.version", None), ("host.name", Some("a".to_owned()))];
+        let resource = resource.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(target_info(&resource), [pair("host_name", "a"), pair("service_name", "homeostat")]);
     }
 }

@@ -101,8 +101,13 @@ pub fn from_sources(
     }
     let own = &spec.service.telemetry;
     problems.extend(logs::check(&own.logs));
-    if let Err(why) = admin::address(&own.metrics.endpoint.value, own.metrics.insecure) {
-        problems.push(Problem::error(&own.metrics.endpoint.at, why));
+    let endpoint = own.metrics.listens_at();
+    if let Err(why) = admin::address(&endpoint.value, own.metrics.insecure) {
+        problems.push(Problem::error(&endpoint.at, why));
+    }
+    if let [_, second, ..] = own.metrics.readers.as_slice() {
+        let message = "there is a second reader of the metrics (one place serves them: keep one)";
+        problems.push(Problem::error(&second.pull.exporter.prometheus.host.at, message));
     }
     let parts = [&receivers, &processors, &exporters].into_iter().flat_map(|parts| parts.values());
     let contents = parts.flat_map(|part| contents(part.as_ref(), &files)).collect();

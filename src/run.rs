@@ -70,7 +70,7 @@ impl Instance {
     ) -> anyhow::Result<Instance> {
         let service = &configuration.spec.service;
         let metrics = &service.telemetry.metrics;
-        let admin = Admin::bind(&metrics.endpoint.value, metrics.insecure)?;
+        let admin = Admin::bind(metrics, &service.telemetry.resource)?;
         let admin_address = admin.address();
         let sockets = Sockets::default();
         let checks = extensions::bind(&configuration, None, &sockets)?;
