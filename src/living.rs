@@ -36,6 +36,10 @@ impl TelemetryExporter for Living<dyn TelemetryExporter> {
     {
         self.exporter.export(telemetry, deadline)
     }
+
+    fn is_queued(&self) -> bool {
+        self.exporter.is_queued()
+    }
 }
 
 impl FindingExporter for Living<dyn FindingExporter> {

@@ -140,6 +140,10 @@ impl TelemetryExporter for Merging {
             Err(_) => Err(Refusal::busy("no backend took it within the sender's deadline")),
         }
     }
+
+    fn is_queued(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.exporter.is_queued())
+    }
 }
 
 impl Lane {
