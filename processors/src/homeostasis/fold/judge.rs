@@ -1,8 +1,10 @@
 //! When a tick closes windows: their panes are read, the rules evaluated over all of them at once, and each episode takes its step
 //! in the order of time.
 
+use std::time::Duration;
+
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::finding::{Deviation, Finding};
+use homeostat_pipeline::finding::{Deviation, Finding, Transition};
 use metrics::{counter, gauge};
 
 use super::super::condition::{Facts, Subjects as Facted};
@@ -10,6 +12,7 @@ use super::super::model::WithoutData;
 use super::Fold;
 use super::cumulative;
 use super::decide::{Cause, Phase};
+use super::episode::Episode;
 use super::epoch::judged_of;
 use super::gather::{Case, Gather};
 use super::long::Sums;
@@ -109,6 +112,25 @@ fn provenance(windows: &Windows, subject: u64, span: Span) -> Option<Provenance>
     let mut whole = panes.next()?.1.provenance.clone();
     panes.for_each(|(_, pane)| whole.merge(&pane.provenance));
     Some(whole)
+}
+
+/// Whether silence moves an episode: one without a known window for `patience`, or one that was over for `memory`.
+fn is_due(
+    episode: &Episode,
+    becomes: WithoutData,
+    now: Timestamp,
+    (patience, memory): (Duration, Duration),
+) -> bool {
+    match (becomes, episode.phase()) {
+        (WithoutData::Expired, Phase::Open | Phase::Recovering)
+        | (WithoutData::Breach, Phase::Quiet | Phase::Recovering | Phase::Resolved) => {
+            now > episode.known_through() + patience
+        }
+        (WithoutData::Expired | WithoutData::Keep, Phase::Quiet | Phase::Resolved) => {
+            now > episode.judged_through() + memory
+        }
+        (WithoutData::Breach, Phase::Open) | (WithoutData::Keep, Phase::Open | Phase::Recovering) => false,
+    }
 }
 
 impl Fold {
@@ -241,19 +263,9 @@ impl Fold {
         let mut deviations: Vec<Deviation> = Vec::new();
         for number in self.subjects.watched() {
             let Some(subject) = self.subjects.get(number) else { continue };
-            let silent = subject.episodes.iter().filter(|(_, episode)| {
-                match (defaults.no_data.becomes, episode.phase()) {
-                    (WithoutData::Expired, Phase::Open | Phase::Recovering)
-                    | (WithoutData::Breach, Phase::Quiet | Phase::Recovering | Phase::Resolved) => {
-                        self.now > episode.known_through() + patience
-                    }
-                    (WithoutData::Expired | WithoutData::Keep, Phase::Quiet | Phase::Resolved) => {
-                        self.now > episode.judged_through() + memory
-                    }
-                    (WithoutData::Breach, Phase::Open)
-                    | (WithoutData::Keep, Phase::Open | Phase::Recovering) => false,
-                }
-            });
+            let is_silent =
+                |episode: &Episode| is_due(episode, defaults.no_data.becomes, self.now, (patience, memory));
+            let silent = subject.episodes.iter().filter(|(_, episode)| is_silent(episode));
             let silent: Vec<String> = silent.map(|(measure, _)| measure.clone()).collect();
             if silent.is_empty() {
                 continue;
@@ -261,7 +273,7 @@ impl Fold {
             let identity = subject.identity.clone();
             let Identity::Requirement { req, labels } = &identity else { continue };
             let Some(subject) = self.subjects.get_mut(number) else { continue };
-            let mut is_over = false;
+            let told = deviations.len();
             for measure in silent {
                 let (Some(judged), Some(requirement), Some(episode)) = (
                     judged_of(ruled, &identity, &measure),
@@ -293,16 +305,13 @@ impl Fold {
                 };
                 match (defaults.no_data.becomes, episode.is_live()) {
                     (WithoutData::Breach, _) => episode.breach_by_silence(&mut scene, &mut deviations),
-                    (WithoutData::Expired, true) => {
-                        is_over = true;
-                        episode.end(Cause::NoData, &mut scene, &mut deviations);
-                    }
+                    (WithoutData::Expired, true) => episode.end(Cause::NoData, &mut scene, &mut deviations),
                     (WithoutData::Expired | WithoutData::Keep, _) => {
                         subject.episodes.remove(&measure);
                     }
                 }
             }
-            if is_over {
+            if deviations[told..].iter().any(|one| one.transition == Transition::Expired) {
                 self.subjects.fall_silent(number);
             }
             self.subjects.settle(number);
