@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use homeostat_pipeline::settings::parse_period;
 
-use crate::{components, demo, ledger, model, output, print_config, run, schema, validate};
+use crate::{
+    components, demo, explain, ledger, model, output, print_config, replay, run, schema, test, validate,
+};
 
 /// All is well.
 pub const GOOD: u8 = 0;
@@ -50,6 +52,12 @@ enum Command {
     /// Checks, compares and shows homeostasis models
     #[command(subcommand)]
     Model(model::Command),
+    /// Replays recorded telemetry through a homeostasis model; exit 1 when something fires
+    Replay(Replay),
+    /// Runs unit tests of a homeostasis model; exit 1 when an expectation is not met
+    Test(Test),
+    /// Says why a deviation was found, or why none was
+    Explain(Explain),
     /// Runs the whole job on embedded defaults: a small shop, a slow login, rising errors, and the fix
     Demo(Demo),
 }
@@ -140,6 +148,80 @@ pub enum Ledger {
     },
 }
 
+/// `homeostat replay`.
+#[derive(Args)]
+pub struct Replay {
+    /// The homeostasis model
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Another model: prints what differs between the two on the same recording
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// Recorded OTLP, as the Collector's `file` exporter writes it, in order; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Reads the files side by side, by time, instead of one after the other
+    #[arg(long)]
+    pub merge: bool,
+    /// How far the clock stays behind the newest record, up to 9m, for recordings that are out of order
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_period)]
+    pub lateness: Duration,
+    /// The signal of protobuf frames, where it cannot be seen
+    #[arg(long, value_enum)]
+    pub signal: Option<SignalName>,
+    /// Says on standard error how long it took
+    #[arg(long)]
+    pub timing: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// A signal of OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SignalName {
+    /// Spans.
+    Traces,
+    /// Data points.
+    Metrics,
+    /// Log records.
+    Logs,
+}
+
+/// `homeostat test`.
+#[derive(Args)]
+pub struct Test {
+    /// Files of tests; of a folder its `*_test.yml` and `*_test.yaml`
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Runs only the tests whose name it matches
+    #[arg(long, value_name = "REGEX")]
+    pub run: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = TestFormat::Text)]
+    pub format: TestFormat,
+}
+
+/// `homeostat explain`.
+#[derive(Args)]
+pub struct Explain {
+    /// The deviation, by its id (`DEV-…`) or uid
+    #[arg(value_name = "DEVIATION", conflicts_with = "not")]
+    pub deviation: Option<String>,
+    /// Why no deviation from this requirement was found …
+    #[arg(long, value_name = "REQ", requires = "at")]
+    pub not: Option<String>,
+    /// … at this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// The data directory (`service.storage.directory`)
+    #[arg(long, value_name = "DIR", default_value = "homeostat-data")]
+    pub directory: PathBuf,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
 /// `homeostat demo`.
 #[derive(Args)]
 pub struct Demo {
@@ -164,6 +246,17 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// How the outcome of tests is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For CI systems.
+    Junit,
 }
 
 /// What a configuration is printed as.
@@ -194,6 +287,9 @@ pub fn main() -> ExitCode {
         Command::Schema(arguments) => schema::command(&arguments),
         Command::Ledger(command) => ledger::command(&command),
         Command::Model(command) => model::command(&command),
+        Command::Replay(arguments) => replay::command(&arguments),
+        Command::Test(arguments) => test::command(&arguments),
+        Command::Explain(arguments) => explain::command(&arguments),
         Command::Demo(arguments) => demo::command(&arguments),
     };
     match outcome {

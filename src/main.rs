@@ -7,6 +7,7 @@ mod cli;
 mod components;
 mod configuration;
 mod demo;
+mod explain;
 mod extensions;
 mod ledger;
 mod living;
@@ -16,10 +17,14 @@ mod output;
 mod print_config;
 mod process;
 mod receivers;
+mod rehearsal;
 mod reload;
+mod replay;
 mod run;
 mod schema;
+mod test;
 mod validate;
+mod why;
 
 use std::process::ExitCode;
 

@@ -240,3 +240,75 @@ async fn a_demo_that_is_interrupted_leaves_nothing_behind() {
     let left = std::fs::read_dir(folder.path()).expect("the folder is there").count();
     assert_eq!(left, 0, "{output}");
 }
+
+/// A span every half minute that takes `millis`, as a line of the Collector's `file` exporter.
+fn recorded(minutes: std::ops::Range<u64>, millis: u64) -> String {
+    let mut lines = String::new();
+    for half in minutes.start * 2..minutes.end * 2 {
+        for number in 0..10 {
+            let end = 1_767_571_200_000_u64 + half * 30_000 + number;
+            lines.push_str(&format!(
+                "{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{{\"traceId\":\"{:032x}\",\"spanId\":\"{:016x}\",\"name\":\"login\",\"kind\":2,\"startTimeUnixNano\":\"{}000000\",\"endTimeUnixNano\":\"{end}000000\",\"attributes\":[{{\"key\":\"req\",\"value\":{{\"stringValue\":\"REQ-NFR-PERF-001\"}}}}]}}]}}]}}]}}\n",
+                half * 10 + number + 1,
+                half * 10 + number + 1,
+                end - millis,
+            ));
+        }
+    }
+    lines
+}
+
+#[tokio::test]
+async fn replay_says_what_would_have_fired_and_why_not() {
+    let folder = tempfile::tempdir().expect("there is a temporary directory");
+    write(folder.path(), "model.yml", homeostat_config::MODEL);
+    let lax = homeostat_config::MODEL.replace("critical: 500", "critical: 5000");
+    write(folder.path(), "lax.yml", &lax);
+    let slow = recorded(0..10, 100) + &recorded(10..20, 900);
+    write(folder.path(), "slow.json", &slow);
+    write(folder.path(), "fast.json", &recorded(0..20, 100));
+    let arguments = ["replay", "--model", "model.yml", "slow.json"];
+    let (code, output) = run(folder.path(), &arguments).await;
+    assert_eq!(code, 1, "{output}");
+    for words in
+        ["400 messages, 400 records", "detected critical REQ-NFR-PERF-001 p95_latency_ms", "false in 2"]
+    {
+        assert!(output.contains(words), "`{words}` is not in:\n{output}");
+    }
+    let (code, output) = run(folder.path(), &["replay", "--model", "model.yml", "fast.json"]).await;
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("0 deviations"), "{output}");
+    let arguments = ["replay", "--model", "model.yml", "--against", "lax.yml", "slow.json"];
+    let (code, output) = run(folder.path(), &arguments).await;
+    assert!(code == 1 && output.contains("only in the first"), "{code}: {output}");
+    let (code, output) = run(folder.path(), &["replay", "--model", "gone.yml", "slow.json"]).await;
+    assert!(code == 2 && output.contains("gone.yml"), "{code}: {output}");
+    let (code, output) = run(folder.path(), &["replay", "--model", "model.yml", "model.yml"]).await;
+    assert_eq!(code, 2, "{output}");
+}
+
+#[tokio::test]
+async fn a_model_is_tested_with_a_readable_difference() {
+    let folder = tempfile::tempdir().expect("there is a temporary directory");
+    write(folder.path(), "model.yml", homeostat_config::MODEL);
+    let test = |severity: &str| {
+        format!(
+            "model: model.yml\ntests:\n  - name: slow\n    input: [{{ req: REQ-NFR-PERF-001, measure: p95_latency_ms, values: '900x20' }}]\n    expect: [{{ at: 12m, req: REQ-NFR-PERF-001, status: open, severity: {severity} }}]\n"
+        )
+    };
+    write(folder.path(), "good_test.yml", &test("critical"));
+    let (code, output) = run(folder.path(), &["test", "."]).await;
+    assert!(code == 0 && output.contains("1 tests, 0 failed"), "{code}: {output}");
+    write(folder.path(), "bad_test.yml", &test("low"));
+    let (code, output) = run(folder.path(), &["test", "."]).await;
+    assert_eq!(code, 1, "{output}");
+    for words in ["FAIL", "expected: status open, severity low", "severity critical", "because:", "value 900"]
+    {
+        assert!(output.contains(words), "`{words}` is not in:\n{output}");
+    }
+    let (code, output) = run(folder.path(), &["test", "--format", "junit", "bad_test.yml"]).await;
+    assert!(code == 1 && output.contains("failures=\"1\""), "{code}: {output}");
+    write(folder.path(), "bad_test.yml", "model: model.yml\ntests: [{ nmae: x }]");
+    let (code, output) = run(folder.path(), &["test", "bad_test.yml"]).await;
+    assert!(code == 2 && output.contains("bad_test.yml:2:"), "{code}: {output}");
+}

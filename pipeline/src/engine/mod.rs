@@ -52,7 +52,7 @@ use writer::{Command, QUEUE_REQUESTS, SharedJournal, Writer};
 
 pub use inlet::{Inlet, Receipt};
 pub use plan::{AnalyzerSlot, EngineSettings, OpenAnalyzer, Pipeline, Plan};
-pub use replay::{Report, replay};
+pub use replay::{Report, refold, replay};
 pub use status::Health;
 
 /// Commits that may wait for the fold.

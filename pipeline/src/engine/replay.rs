@@ -6,7 +6,8 @@ use anyhow::Context as _;
 
 use super::fold::{Core, Recorded, scan};
 use super::plan::AnalyzerSlot;
-use crate::entry::Offset;
+use crate::contract::Analyzer;
+use crate::entry::{Entry, Offset};
 use crate::journal::{JournalItem, JournalReader};
 use crate::ledger::LedgerReader;
 
@@ -64,4 +65,39 @@ pub fn replay(directory: &Path, slots: Vec<AnalyzerSlot>) -> anyhow::Result<Repo
     }
     report.mismatches = recorded.mismatches;
     Ok(report)
+}
+
+/// Folds everything that the journal in the data `directory` holds through one analyzer, for who wants to look at it between
+/// entries: `look` is called before each and says whether to go on. Repeats and skips are passed over as in the running process,
+/// findings are dropped. Says how many entries are trimmed or cannot be read.
+///
+/// # Errors
+/// The journal cannot be read, or the analyzer panics where no skip was journalled.
+pub fn refold(
+    directory: &Path,
+    analyzer: Box<dyn Analyzer>,
+    look: &mut dyn FnMut(&Entry) -> bool,
+) -> anyhow::Result<u64> {
+    let entries = JournalReader::open(&directory.join("journal")).context("cannot read the journal")?;
+    let skips = scan(&entries, Offset(0))?.skips;
+    let mut core = Core::fresh(vec![analyzer]);
+    let mut lost = 0;
+    for item in entries.read_from(Offset(0)) {
+        match item? {
+            JournalItem::Gap { from, to } => {
+                core.miss(from, to);
+                lost += to.0 - from.0;
+            }
+            JournalItem::Entry(entry) => {
+                if !look(&entry) {
+                    break;
+                }
+                let offset = entry.offset;
+                core.apply(entry, &skips).map_err(|reason| {
+                    anyhow::anyhow!("an analyzer panicked at journal entry {}: {reason}", offset.0)
+                })?;
+            }
+        }
+    }
+    Ok(lost)
 }

@@ -22,7 +22,7 @@ mod cors;
 mod grpc;
 pub mod inflate;
 mod intake;
-mod json;
+pub mod json;
 mod listener;
 mod meter;
 mod post;

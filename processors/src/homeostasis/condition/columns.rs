@@ -142,7 +142,7 @@ const LOOKBACKS: [&str; LOOKBACKS_MAX] = [
 ];
 
 /// The columns with `lookbacks` functions of windows.
-fn columns(lookbacks: usize) -> impl Iterator<Item = Column> {
+pub(super) fn columns(lookbacks: usize) -> impl Iterator<Item = Column> {
     let places = (0_u8..).take(lookbacks.min(LOOKBACKS_MAX));
     Column::ALL.into_iter().chain(places.map(Column::Lookback))
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::utils::collect_columns;
 use homeostat_pipeline::finding::Level;
 
 use super::model::{Direction, Expectation};
@@ -137,6 +138,22 @@ impl Condition {
                 "a checked condition is Boolean over the columns of `Subjects`, and no step of it can fail",
             );
         verdicts.as_boolean().clone()
+    }
+
+    /// What the condition names and what that is for one subject, in the order of the columns: none where it is unknown.
+    /// `lookbacks` are the words for the functions of windows, by their places.
+    pub fn numbers(&self, facts: &Facts<'_>, lookbacks: &[String]) -> Vec<(String, Option<f64>)> {
+        let named = collect_columns(&self.expression);
+        columns::columns(facts.lookbacks.len())
+            .filter(|column| named.iter().any(|known| known.name() == column.name()))
+            .map(|column| {
+                let name = match column {
+                    columns::Column::Lookback(place) => lookbacks.get(usize::from(place)).cloned(),
+                    _ => None,
+                };
+                (name.unwrap_or_else(|| column.name().to_owned()), column.of(facts))
+            })
+            .collect()
     }
 
     /// The same for one subject, without columns.

@@ -89,6 +89,16 @@ impl Episode {
         self.deviation.as_ref().is_some_and(|known| known.uid == name || known.deviation_id == name)
     }
 
+    /// What a rule remembers.
+    pub fn hold(&self, rule: &str) -> Option<&Hold> {
+        self.holds.get(rule)
+    }
+
+    /// What the next decision depends on.
+    pub fn state(&self) -> &EpisodeState {
+        &self.state
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         self.state.phase

@@ -46,6 +46,16 @@ impl Hold {
         self.violated.map(|(since, _)| since)
     }
 
+    /// Whether it fired in the episode that lives.
+    pub fn has_fired(&self) -> bool {
+        self.has_fired
+    }
+
+    /// When its cooldown ends; none when it was never told.
+    pub fn cooling_until(&self, cooldown: Duration) -> Option<Timestamp> {
+        self.told_at.map(|told| told + cooldown)
+    }
+
     /// Whether it was told less than `cooldown` before `at`.
     pub fn is_cooling(&self, at: Timestamp, cooldown: Duration) -> bool {
         self.told_at.is_some_and(|told| at < told + cooldown)

@@ -10,6 +10,7 @@ use metrics::{counter, gauge};
 use super::super::condition::{Facts, Subjects as Facted};
 use super::super::model::WithoutData;
 use super::Fold;
+use super::account::{self, Account, Judgement};
 use super::cumulative;
 use super::decide::{Cause, Phase};
 use super::episode::Episode;
@@ -33,6 +34,8 @@ struct Verdict {
     measure: String,
     reading: Reading,
     verdicts: Vec<Option<bool>>,
+    /// What each rule's condition names; only where somebody asks.
+    numbers: Vec<Vec<(String, Option<f64>)>>,
 }
 
 /// What judging makes of one pane with new rows.
@@ -45,7 +48,7 @@ struct Settled {
 
 /// Evaluates every rule over the rows of its measure, all windows and subjects together; then in the order in which episodes
 /// take their steps: windows, requirements and labels, measures.
-fn evaluate(mut cases: Vec<Case<'_>>) -> Vec<Verdict> {
+fn evaluate(mut cases: Vec<Case<'_>>, is_asked: bool) -> Vec<Verdict> {
     cases.sort_by_key(|case| case.judged.number);
     let facts: Vec<Facts<'_>> = cases
         .iter()
@@ -77,6 +80,7 @@ fn evaluate(mut cases: Vec<Case<'_>>) -> Vec<Verdict> {
             subject: case.subject,
             identity: case.identity.clone(),
             measure: case.judged.expected.measure.name.clone(),
+            numbers: if is_asked { account::numbers(&case) } else { Vec::new() },
             reading: case.reading,
             verdicts,
         })
@@ -149,6 +153,7 @@ impl Fold {
         }
         counter!("homeostat_windows_judged_total").increment(due.len() as u64);
         self.settle_panes(before);
+        let is_asked = self.is_asked();
         let Some(ruled) = &self.ruled else { return };
         let mut gather = Gather {
             ruled,
@@ -161,7 +166,7 @@ impl Fold {
         if !behaviors.is_empty() {
             out.push(Finding::Behaviors { behaviors });
         }
-        let verdicts = evaluate(cases);
+        let verdicts = evaluate(cases, is_asked);
         self.step(&verdicts, out);
     }
 
@@ -213,6 +218,7 @@ impl Fold {
     fn step(&mut self, verdicts: &[Verdict], out: &mut Vec<Finding>) {
         let Some(ruled) = &self.ruled else { return };
         let mut deviations: Vec<Deviation> = Vec::new();
+        let mut accounts: Vec<Account> = Vec::new();
         for verdict in verdicts {
             let Identity::Requirement { req, labels } = &verdict.identity else { continue };
             let (Some(judged), Some(requirement), Some(subject)) = (
@@ -245,11 +251,21 @@ impl Fold {
             };
             subject.is_silent &= verdict.reading.samples == 0;
             let episode = subject.episodes.entry(verdict.measure.clone()).or_default();
+            let is_correction = verdict.span.end <= episode.judged_through();
             episode.judge(&verdict.verdicts, &mut scene, &mut deviations);
+            if self.accounts.is_some() {
+                let numbers = verdict.numbers.clone();
+                let judgement =
+                    Judgement { now: self.now, ruled, who: (req, labels), judged, numbers, is_correction };
+                let read = (verdict.reading.value, verdict.reading.samples);
+                let span = (verdict.span.start, verdict.span.end);
+                accounts.push(judgement.account(span, read, &verdict.verdicts, episode));
+            }
             self.subjects.watch(verdict.subject);
         }
         out.extend(deviations.into_iter().map(|deviation| Finding::Deviation(Box::new(deviation))));
         gauge!("homeostat_deviations_live").set(self.subjects.live() as f64);
+        self.put_accounts(accounts);
     }
 
     /// Live episodes without a known window for too long end or stay, as the model says; ended ones are forgotten in time.

@@ -4,6 +4,7 @@
 //! Rows go into panes (`rows`); ticks close windows, whose panes are read and judged by the rules of the model (`judge`); an
 //! `episode` takes the verdicts and decides ([`decide`]) what becomes of its deviation (`record`).
 
+mod account;
 mod behavior;
 mod cumulative;
 mod decide;
@@ -45,16 +46,19 @@ use homeostat_pipeline::finding::{Finding, Notice};
 use homeostat_pipeline::settings::ParseYaml;
 use metrics::{counter, gauge};
 
+use account::Accounts;
 use ids::Days;
 use past::Sliders;
 use route::{ORDINARY_UNIT, Paths};
-use rows::{Tally, Target};
+use rows::Target;
 use ruled::{Ruled, Slot};
 use silence::Silences;
 use subject::Subjects;
 use window::{Span, Windows};
 
+pub use account::{Account, RuleAccount};
 pub use decide::{Cause, Conditions, Decision, EpisodeState, Firing, Patience, Phase, Reason, decide};
+pub use rows::Tally;
 
 /// What the fold is told when it is opened; the model it learns from the journal.
 #[derive(Clone, Debug)]
@@ -94,6 +98,8 @@ pub struct Fold {
     /// Windows and panes that the next checkpoint removes.
     gone: Vec<(Span, Option<u64>)>,
     epoch_is_touched: bool,
+    /// For who asks why; none in a running pipeline.
+    accounts: Option<Accounts>,
 }
 
 impl Fold {
@@ -115,6 +121,7 @@ impl Fold {
             overflow_told: false,
             gone: Vec::new(),
             epoch_is_touched: false,
+            accounts: None,
         }
     }
 
@@ -147,6 +154,9 @@ impl Fold {
         };
         rows::fold(&mut target, &columns, &mut tally);
         count(&tally, self.now);
+        if let Some(accounts) = &mut self.accounts {
+            accounts.count(&tally);
+        }
         if self.subjects.is_overflowed && !self.overflow_told {
             self.overflow_told = true;
             let max = self.settings.subjects_max;

@@ -1,0 +1,131 @@
+//! Why a rule fired or did not, in words: one account of the fold read aloud.
+
+use homeostat_pipeline::clock::Timestamp;
+use homeostat_pipeline::finding::Quiet;
+use homeostat_pipeline::settings::Period;
+use homeostat_processors::homeostasis::fold::{Account, RuleAccount};
+
+/// Where a rule stood after a window.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// The condition is false.
+    Holds,
+    /// The condition is neither true nor false, for want of this.
+    Unknown(String),
+    /// The condition is true, not yet for long enough.
+    Pending,
+    /// It fires, but this keeps it quiet.
+    Quiet(Quiet),
+    /// It fires.
+    Fires,
+}
+
+/// Where a rule of an account stands.
+pub fn standing(account: &Account, rule: &RuleAccount) -> Standing {
+    match rule.verdict {
+        Some(false) => Standing::Holds,
+        None => Standing::Unknown(unknown(account, rule)),
+        Some(true) if !rule.fires => Standing::Pending,
+        Some(true) => account.quiet.map_or(Standing::Fires, Standing::Quiet),
+    }
+}
+
+/// What was missing.
+fn unknown(account: &Account, rule: &RuleAccount) -> String {
+    let missing = |name: &str| rule.numbers.iter().any(|(known, value)| known == name && value.is_none());
+    if account.value.is_none() && account.samples == 0 {
+        return "no samples".to_owned();
+    }
+    if account.value.is_none() && account.samples < account.min_samples {
+        return "too few samples".to_owned();
+    }
+    if account.value.is_none() {
+        return "no value".to_owned();
+    }
+    if rule.numbers.iter().any(|(name, value)| value.is_none() && name.starts_with("baseline"))
+        || missing("deviation")
+        || missing("zscore")
+    {
+        return "no baseline".to_owned();
+    }
+    match rule.numbers.iter().find(|(_, value)| value.is_none()) {
+        Some((name, _)) => format!("no {name}"),
+        None => "not a number".to_owned(),
+    }
+}
+
+/// A number as people write it.
+pub fn number(value: f64) -> String {
+    let rounded = (value * 1e4).round() / 1e4;
+    if rounded == 0.0 && value != 0.0 { format!("{value:e}") } else { format!("{rounded}") }
+}
+
+/// A value and its unit.
+pub fn measured(value: Option<f64>, unit: &str) -> String {
+    value.map_or_else(|| "unknown".to_owned(), |value| format!("{} {unit}", number(value)))
+}
+
+/// The window and its numbers.
+pub fn window(account: &Account) -> String {
+    let labels: Vec<String> = account.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels = if labels.is_empty() { String::new() } else { format!(" {{{}}}", labels.join(", ")) };
+    let again = if account.is_correction { ", judged again after late rows" } else { "" };
+    format!(
+        "{}{labels}: {} of {} samples from {} to {}, judged at {}{again}",
+        account.measure,
+        measured(account.value, &account.unit),
+        account.samples,
+        account.start,
+        account.end,
+        account.at
+    )
+}
+
+/// What a rule made of it.
+pub fn verdict(account: &Account, rule: &RuleAccount) -> String {
+    let numbers: Vec<String> = rule
+        .numbers
+        .iter()
+        .map(|(name, value)| format!("{name} {}", value.map_or_else(|| "unknown".to_owned(), number)))
+        .collect();
+    let condition = format!("`{}` is", rule.condition);
+    let numbers = if numbers.is_empty() { String::new() } else { format!(" ({})", numbers.join(", ")) };
+    let rest = match standing(account, rule) {
+        Standing::Holds => format!("{condition} false{numbers}"),
+        Standing::Unknown(missing) if missing == "too few samples" => format!(
+            "{condition} unknown: {} samples, {} are needed{numbers}",
+            account.samples, account.min_samples
+        ),
+        Standing::Unknown(missing) => format!("{condition} unknown: {missing}{numbers}"),
+        Standing::Pending => format!("{condition} true{numbers}, {}", pending(account.end, rule)),
+        Standing::Quiet(Quiet::Cooldown) => {
+            let until = rule.cooling_until.map_or_else(String::new, |until| format!(" until {until}"));
+            format!("{condition} true{numbers} and fires, but its cooldown keeps it quiet{until}")
+        }
+        Standing::Quiet(Quiet::Silenced) => {
+            format!("{condition} true{numbers} and fires, but a person silenced it")
+        }
+        Standing::Quiet(Quiet::Inhibited) => {
+            format!(
+                "{condition} true{numbers} and fires, but a rule that the model calls the cause fires too"
+            )
+        }
+        Standing::Fires => format!("{condition} true{numbers} and fires"),
+    };
+    format!("{} (line {}): {rest}", rule.id, rule.line)
+}
+
+fn pending(end: Timestamp, rule: &RuleAccount) -> String {
+    let since = rule.violated_since.unwrap_or(end);
+    format!(
+        "but pending: for {} since {since}, and it must be more than {}",
+        Period(end.since(since)),
+        Period(rule.holds_for)
+    )
+}
+
+/// The whole of an account: a line for the window and one for each rule.
+pub fn lines(account: &Account) -> Vec<String> {
+    let rules = account.rules.iter().map(|rule| format!("  {}", verdict(account, rule)));
+    std::iter::once(window(account)).chain(rules).collect()
+}
