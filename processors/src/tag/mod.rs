@@ -60,8 +60,12 @@ pub struct Tag {
     /// Which texts are requirement keys, and where they stand.
     keys: KeySettings,
     /// Further names of the `sea.*` attributes.
+    #[schemars(extend("propertyNames" = {
+        "enum": ["sea.flow", "sea.context", "sea.domain", "sea.concept", "sea.regime_id", "sea.policy"]
+    }))]
     aliases: BTreeMap<Sea, Vec<String>>,
     /// What records of a signal should carry; without it a correlation is partial or failed.
+    #[schemars(extend("propertyNames" = { "enum": ["traces", "metrics", "logs"] }))]
     expect: BTreeMap<Signal, Expected>,
 }
 
