@@ -1,4 +1,5 @@
-//! The admin listener: `/metrics` in Prometheus form, `/healthz`, `/readyz` and `/debug/drops`; port 8888 of the loopback by default.
+//! The admin listener: `/metrics` in Prometheus form, `/healthz`, `/readyz` and `/debug/drops`, and what `api` serves; port 8888 of the
+//! loopback by default.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -120,6 +121,7 @@ impl Admin {
         self,
         handle: PrometheusHandle,
         ask: Ask,
+        api: Router,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let pages = Pages { handle, ask, started: SystemClock.now() };
@@ -132,7 +134,8 @@ impl Admin {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/debug/drops", get(debug_drops))
-            .with_state(pages);
+            .with_state(pages)
+            .merge(api);
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let cut = async {

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use homeostat_pipeline::settings::parse_period;
 
 use crate::{
-    components, demo, explain, ledger, model, output, print_config, replay, run, schema, test, validate,
+    components, demo, deviations, explain, ledger, model, output, print_config, replay, run, schema, silence,
+    test, validate,
 };
+
+/// Where a running homeostat answers unless it is told otherwise.
+const ADMIN: &str = "http://127.0.0.1:8888";
 
 /// All is well.
 pub const GOOD: u8 = 0;
@@ -58,6 +63,12 @@ enum Command {
     Test(Test),
     /// Says why a deviation was found, or why none was
     Explain(Explain),
+    /// Lists, shows and acknowledges deviations
+    #[command(subcommand)]
+    Deviations(Deviations),
+    /// Keeps deviations from being told for a while
+    #[command(subcommand)]
+    Silence(Silences),
     /// Runs the whole job on embedded defaults: a small shop, a slow login, rising errors, and the fix
     Demo(Demo),
 }
@@ -222,6 +233,126 @@ pub struct Explain {
     pub format: Format,
 }
 
+/// Which running homeostat.
+#[derive(Args)]
+pub struct From {
+    /// The admin listener of a running homeostat
+    #[arg(long, value_name = "URL", default_value = ADMIN)]
+    pub admin: String,
+    /// Reads the ledger of this data directory instead; homeostat need not run
+    #[arg(long, value_name = "DIR", conflicts_with = "admin")]
+    pub directory: Option<PathBuf>,
+}
+
+/// Who decides, and where.
+#[derive(Args)]
+pub struct By {
+    /// The admin listener of a running homeostat
+    #[arg(long, value_name = "URL", default_value = ADMIN)]
+    pub admin: String,
+    /// Who decides; `$USER` by default
+    #[arg(long, value_name = "NAME")]
+    pub author: Option<String>,
+}
+
+impl By {
+    /// Who decides.
+    ///
+    /// # Errors
+    /// Nobody says.
+    pub fn author(&self) -> anyhow::Result<String> {
+        let named = self.author.clone().or_else(|| std::env::var("USER").ok());
+        let named = named.filter(|name| !name.trim().is_empty());
+        named.context("who decides? (name yourself by `--author`, for `$USER` is not set)")
+    }
+}
+
+/// `homeostat deviations …`.
+#[derive(Subcommand)]
+pub enum Deviations {
+    /// Lists deviations, the worst that lives first
+    List {
+        /// `live`, `all`, or one status: open, acknowledged, recovering, resolved, verified, expired
+        #[arg(long, default_value = "live")]
+        status: String,
+        /// Only of this requirement
+        #[arg(long, value_name = "KEY")]
+        req: Option<String>,
+        #[command(flatten)]
+        from: From,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Shows one deviation whole
+    Show {
+        /// `DEV-20251203-001`, or its uid
+        id: String,
+        #[command(flatten)]
+        from: From,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Says that a live deviation was seen
+    Ack {
+        /// `DEV-20251203-001`, or its uid
+        id: String,
+        /// What others should know
+        #[arg(long, default_value = "")]
+        comment: String,
+        #[command(flatten)]
+        by: By,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+}
+
+/// `homeostat silence …`.
+#[derive(Subcommand)]
+pub enum Silences {
+    /// Silences what all matchers match, and prints the silence's id
+    Add {
+        /// `req=REQ-NFR-PERF-001`, `'severity=~"high|medium"'`, `service.name!=web`
+        #[arg(required = true, value_name = "MATCHER")]
+        matchers: Vec<String>,
+        /// How long, from now
+        #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+        period: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        comment: String,
+        #[command(flatten)]
+        by: By,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Lists silences
+    List {
+        /// Those that ended within a day, too
+        #[arg(long)]
+        all: bool,
+        /// The admin listener of a running homeostat
+        #[arg(long, value_name = "URL", default_value = ADMIN)]
+        admin: String,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Ends a silence now
+    Expire {
+        /// As `silence add` printed it
+        id: String,
+        #[command(flatten)]
+        by: By,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+}
+
 /// `homeostat demo`.
 #[derive(Args)]
 pub struct Demo {
@@ -290,6 +421,8 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::command(&arguments),
         Command::Test(arguments) => test::command(&arguments),
         Command::Explain(arguments) => explain::command(&arguments),
+        Command::Deviations(command) => deviations::command(&command),
+        Command::Silence(command) => silence::command(&command),
         Command::Demo(arguments) => demo::command(&arguments),
     };
     match outcome {

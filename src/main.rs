@@ -1,12 +1,15 @@
 //! The `homeostat` binary: one file per subcommand, and the only place that sees every crate.
 
 mod admin;
+mod api;
 mod assemble;
 mod changes;
 mod cli;
+mod client;
 mod components;
 mod configuration;
 mod demo;
+mod deviations;
 mod explain;
 mod extensions;
 mod ledger;
@@ -22,6 +25,7 @@ mod reload;
 mod replay;
 mod run;
 mod schema;
+mod silence;
 mod test;
 mod validate;
 mod why;

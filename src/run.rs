@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Ask, recorder};
+use crate::api::Api;
 use crate::assemble::{Assembly, Opened, Opener, assemble};
 use crate::cli::{self, COULD_NOT_RUN, FOUND, GOOD};
 use crate::configuration::{self, Configuration};
@@ -89,7 +90,8 @@ impl Instance {
             receivers.start(receiver, &engine);
         }
         let mut pages = JoinSet::new();
-        let page = admin.serve(handle, Arc::clone(&ask), stop.clone());
+        let api = Api::new(Arc::clone(&engine), ledger.clone()).router();
+        let page = admin.serve(handle, Arc::clone(&ask), api, stop.clone());
         let told = stop.clone();
         pages.spawn(async move { Page { outcome: page.await, is_told: told.is_cancelled() } });
         let mut instance = Instance {

@@ -198,11 +198,11 @@ impl Receipt {
 }
 
 /// The journal's writer takes nothing any more.
-fn gone() -> Refusal {
+pub(super) fn gone() -> Refusal {
     Refusal::busy("homeostat is stopping, or cannot go on (its log says why)")
 }
 
-async fn journalled(
+pub(super) async fn journalled(
     done: oneshot::Receiver<Result<(), Refusal>>,
     deadline: Instant,
 ) -> Result<Taken, Refusal> {

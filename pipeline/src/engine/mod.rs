@@ -4,6 +4,7 @@
 //! and fold, both of which block on disks) and one task for each finding exporter; all else happens in the receivers' tasks.
 
 mod complaint;
+mod decide;
 mod deliveries;
 mod fold;
 mod forward;

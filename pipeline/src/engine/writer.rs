@@ -16,7 +16,7 @@ use crate::budget::Charge;
 use crate::clock::Clock;
 use crate::crash;
 use crate::drops;
-use crate::entry::{Alert, Entry, Epoch, Event, EvidenceEvent, Offset, Request};
+use crate::entry::{Alert, Decision, Entry, Epoch, Event, EvidenceEvent, Offset, Request};
 use crate::evidence::{Rows, schema};
 use crate::finding::Finding;
 use crate::journal::Journal;
@@ -36,6 +36,8 @@ pub(super) enum Command {
     Evidence { rows: Rows, hash: RequestHash, charge: Charge, done: Done },
     /// Journal the alerts of one webhook call; the fold answers with what it finds.
     Alerts { alerts: Vec<Alert>, charge: Charge, done: Done, verdict: oneshot::Sender<Vec<Finding>> },
+    /// Journal what a person decided; the fold answers with what it finds.
+    Decision { decision: Decision, charge: Charge, done: Done, verdict: oneshot::Sender<Vec<Finding>> },
     /// Journal what holds from now on.
     Epochs { epochs: Vec<Epoch>, done: Done },
     /// Journal a tick, flushed only; the sender is told when the fold has passed it.
@@ -111,7 +113,8 @@ struct Meters {
 struct Group {
     evidence: Vec<(Rows, RequestHash)>,
     evidence_charges: Vec<Charge>,
-    alerts: Vec<Planned>,
+    /// Alerts and decisions, in the order in which they came.
+    told: Vec<Planned>,
     epochs: Vec<Epoch>,
     done: Vec<Done>,
     ticks: Vec<Option<oneshot::Sender<Vec<Finding>>>>,
@@ -134,7 +137,12 @@ impl Group {
             }
             Command::Alerts { alerts, charge, done, verdict } => {
                 let event = Event::Alerts(alerts);
-                self.alerts.push(Planned { event, verdict: Some(verdict), charges: vec![charge] });
+                self.told.push(Planned { event, verdict: Some(verdict), charges: vec![charge] });
+                self.done.push(done);
+            }
+            Command::Decision { decision, charge, done, verdict } => {
+                let event = Event::Decision(decision);
+                self.told.push(Planned { event, verdict: Some(verdict), charges: vec![charge] });
                 self.done.push(done);
             }
             Command::Epochs { epochs, done } => {
@@ -146,10 +154,10 @@ impl Group {
         }
     }
 
-    /// The entries in order: evidence, alerts, epochs, ticks. What was found before an epoch comes before it, and a tick closes
+    /// The entries in order: evidence, alerts and decisions, epochs, ticks. What was found before an epoch comes before it, and a tick closes
     /// windows, so it comes last.
     fn planned(mut self) -> Result<Vec<Planned>, Refusal> {
-        let mut works = Vec::with_capacity(self.alerts.len() + self.ticks.len() + 1);
+        let mut works = Vec::with_capacity(self.told.len() + self.ticks.len() + 1);
         if !self.evidence.is_empty() {
             let rows: Vec<&Rows> = self.evidence.iter().map(|(rows, _)| rows).collect();
             let batch = schema::build(&rows)
@@ -160,7 +168,7 @@ impl Group {
             let event = Event::Evidence(EvidenceEvent { requests, batch });
             works.push(Planned { event, verdict: None, charges: std::mem::take(&mut self.evidence_charges) });
         }
-        works.append(&mut self.alerts);
+        works.append(&mut self.told);
         let epoch = |epoch| Planned { event: Event::Epoch(epoch), verdict: None, charges: Vec::new() };
         works.extend(std::mem::take(&mut self.epochs).into_iter().map(epoch));
         works.extend(self.only_ticks());
