@@ -40,5 +40,15 @@ fn main() -> ExitCode {
     // Debian's kernel gives huge pages unasked, and a heap of one megabyte would be resident with ten.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    open_files();
     cli::main()
+}
+
+/// Two listeners take more connections than the 1,024 files that a shell or systemd gives a process unasked; the hard limit is
+/// what the system means.
+fn open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, accepting waits for files to be closed, and says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

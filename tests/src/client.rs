@@ -63,6 +63,8 @@ impl Sender {
             connector.set_local_address(Some(address));
             let mut builder = Client::builder(TokioExecutor::new());
             builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
+            // A server that hangs up is an answer too: the client would go on trying by itself, without a pause.
+            builder.retry_canceled_requests(false);
             builder.http2_only(is_http2).build(connector)
         };
         Sender { http: client(false), grpc: client(true) }

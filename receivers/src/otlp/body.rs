@@ -1,6 +1,7 @@
 //! Reads a request's body into one buffer: within its size, within its time, and charged to the budget before memory is
 //! allocated for it. A body that arrives in one piece is that piece; nothing is copied.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -165,7 +166,7 @@ pub async fn read<B>(
 ) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
+    B::Error: std::error::Error + 'static,
 {
     let mut gather = Gather::new(framing, cap, account)?;
     let start = Instant::now();
@@ -175,7 +176,7 @@ where
         match next {
             Err(_) => return Err(Refusal::busy("the body came too slowly")),
             Ok(None) => return gather.finish(),
-            Ok(Some(Err(error))) => return Err(Refusal::busy(format!("the body broke off: {error}"))),
+            Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(Some(Ok(frame))) => {
                 if let Ok(piece) = frame.into_data() {
                     received += piece.len();
@@ -184,6 +185,19 @@ where
             }
         }
     }
+}
+
+/// A body that cannot be read on: the network's fault, unless its chunks (RFC 9112, section 7.1) are none.
+fn broken(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData)) {
+            return Refusal::malformed(format!("the body's chunks cannot be read: {error}"));
+        }
+        cause = error.source();
+    }
+    Refusal::busy(format!("the body broke off: {error}"))
 }
 
 /// Reads away what is left of a refused body, within bounds: an HTTP/1.1 client that is still writing would otherwise see a

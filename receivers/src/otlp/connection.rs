@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -30,6 +31,11 @@ const FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// Unread bytes that one connection, and one stream of it, can make us hold beyond the budget.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+/// Streams that a peer opened and took back before they were served ("rapid reset", CVE-2023-44487), and streams that we had
+/// to end for its faults: beyond these it is told ENHANCE_YOUR_CALM and cut off. Floods of PING and SETTINGS are answered one
+/// by one, so who does not read the answers is not read either; CONTINUATION ends at the size of a head.
+const RESETS_PENDING_MAX: usize = 20;
+const RESETS_FOR_FAULTS_MAX: usize = 128;
 /// For a peer that was told to go.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long an HTTP/1 connection waits for one more request to say goodbye with, when its receiver gives way to another: closed
@@ -63,6 +69,34 @@ pub struct Limits {
     pub age: Option<(Duration, Duration)>,
     /// A silent HTTP/2 peer is pinged after the first, and cut off after the second.
     pub ping: Option<(Duration, Duration)>,
+}
+
+/// How a connection ended, as far as it is the peer's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As connections end, the network's faults included.
+    Usual,
+    /// It asked nothing in time.
+    Silent,
+    /// What it sent is not HTTP, or more of it than anybody needs.
+    Fault,
+}
+
+/// Whose fault it is that a connection broke off.
+fn blame(error: &(dyn std::error::Error + 'static)) -> End {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let is_network = kind
+            .is_some_and(|kind| !matches!(kind, ErrorKind::InvalidInput | ErrorKind::InvalidData))
+            || error.downcast_ref::<h2::Error>().is_some_and(|error| error.is_io() || error.is_remote())
+            || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
+        if is_network {
+            return End::Usual;
+        }
+        cause = error.source();
+    }
+    End::Fault
 }
 
 /// What the connection is doing; tells when it has been idle for too long.
@@ -180,6 +214,8 @@ fn builder(limits: &Limits, streams: Streams) -> Builder<Streams> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(HEADERS_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(RESETS_FOR_FAULTS_MAX)
         .max_send_buf_size(BUFFER_BYTES);
     if let Some((after, within)) = limits.ping {
         builder.http2().keep_alive_interval(after).keep_alive_timeout(within);
@@ -203,7 +239,7 @@ async fn answered(
 
 /// Serves the connection until it ends, grows too old or idle, or its receiver ends; then says goodbye, finishes what it took, and
 /// returns. Errors of a connection concern only its peer, who sees them too.
-pub async fn serve<S, F, A>(stream: S, limits: Limits, ends: Ends, answer: F)
+pub async fn serve<S, F, A>(stream: S, limits: Limits, ends: Ends, answer: F) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> A + Send,
@@ -235,10 +271,9 @@ where
                 }
                 polled
             }) => {
-                if let Err(error) = result {
-                    tracing::debug!(error = &*error, "an OTLP connection broke off");
-                }
-                return;
+                let Err(error) = result else { return End::Usual };
+                tracing::debug!(error = &*error, "an OTLP connection broke off");
+                return blame(&*error);
             }
             () = &mut stopping, if !has_said_goodbye => {
                 // The listener sets the time for what is still under way.
@@ -261,8 +296,11 @@ where
                     timer.as_mut().reset(now + FOR_EVER);
                     continue;
                 }
-                if has_said_goodbye || watch.is_silent(&limits) {
-                    return;
+                if has_said_goodbye {
+                    return End::Usual;
+                }
+                if watch.is_silent(&limits) {
+                    return End::Silent;
                 }
                 let is_old = oldest.is_some_and(|oldest| oldest <= now);
                 if is_old || watch.due(&limits) <= now {

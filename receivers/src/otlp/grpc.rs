@@ -11,7 +11,7 @@ use homeostat_pipeline::batch::{Compression, Content, Signal};
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::otlp::status::{Response as Answered, Status as Details};
 use homeostat_pipeline::refusal::{Cause, Refusal};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -23,12 +23,14 @@ use super::reply::Reply;
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const ACCEPTS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 
-/// Answers one call. What is no gRPC at all gets HTTP's 415, as gRPC wants it.
+/// Answers one call. What is no gRPC at all gets HTTP's 415 or 405, as gRPC wants it.
 pub async fn answer(intake: &Intake, request: Request<Incoming>, peer: IpAddr) -> Response<Reply> {
-    if !is_grpc(request.headers()) {
+    let is_post = request.method() == Method::POST;
+    if !is_post || !is_grpc(request.headers()) {
         intake.meter.answered(&Err(Refusal::rejected(Cause::Unsupported, "not gRPC")));
         let mut response = Response::new(Reply::default());
-        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        *response.status_mut() =
+            if is_post { StatusCode::UNSUPPORTED_MEDIA_TYPE } else { StatusCode::METHOD_NOT_ALLOWED };
         return response;
     }
     let result = call(intake, request, peer).await;
@@ -55,7 +57,7 @@ async fn call(intake: &Intake, request: Request<Incoming>, peer: IpAddr) -> Resu
     };
     let deadline = Instant::now() + patience;
     let encoding = read_encoding(request.headers().get_all("grpc-encoding"))?;
-    let mut account = intake.account(peer);
+    let mut account = intake.account(peer, request.headers())?;
     let mut body = request.into_body();
     let whole =
         body::read(&mut body, Framing::Grpc, intake.message_bytes_max, intake.pace, &mut account).await?;
@@ -91,7 +93,7 @@ fn route(path: &str) -> Option<Signal> {
 }
 
 /// gRPC over HTTP/2: up to eight digits and a unit.
-fn read_timeout(text: &[u8]) -> Option<Duration> {
+pub fn read_timeout(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

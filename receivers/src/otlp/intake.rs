@@ -29,6 +29,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// No sender waits longer than this, whatever it says.
 pub const PATIENCE_MAX: Duration = Duration::from_secs(300);
 
+/// What an open request costs besides its head and its body, roughly.
+const REQUEST_BYTES: usize = 1024;
+
 /// Where requests go. The engine's inlet; a fake in the tests of this receiver.
 #[async_trait]
 pub trait Gate: Send + Sync {
@@ -88,9 +91,15 @@ pub struct Arrival {
 }
 
 impl Intake {
-    /// An account for one request of `peer`.
-    pub fn account(&self, peer: IpAddr) -> Account {
-        Account::new(self.budget.clone(), peer)
+    /// An account for one request of `peer`, charged with its head: thousands of requests without a body are not free either.
+    ///
+    /// # Errors
+    /// Over the memory budget.
+    pub fn account(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Account, Refusal> {
+        let mut account = Account::new(self.budget.clone(), peer);
+        let bytes = |(name, value): (&http::HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        account.cover(REQUEST_BYTES + headers.iter().map(bytes).sum::<usize>())?;
+        Ok(account)
     }
 
     /// Refuses whose credentials are missing or wrong. Asked before anything else, and before a body is read.

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::body::Pace;
 use super::connection::{self, Limits};
 use super::intake::Intake;
 use super::post::{self, Paths};
@@ -54,6 +55,8 @@ pub struct Listener {
     pub limits: Limits,
     /// The largest message.
     pub message_bytes_max: usize,
+    /// How fast bodies have to come.
+    pub pace: Pace,
 }
 
 /// Binds `endpoint`, which must be loopback unless it is called insecure, or takes over the socket of the receiver that has it.
@@ -96,6 +99,7 @@ impl Listener {
             drain,
             limits,
             message_bytes_max: _,
+            pace: _,
         } = self;
         let mut connections = JoinSet::new();
         loop {
@@ -171,21 +175,22 @@ async fn speak<S>(stream: S, peer: IpAddr, limits: Limits, protocol: Protocol, i
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let ends = intake.ends.clone();
-    match protocol {
+    let (ends, shared) = (intake.ends.clone(), intake.clone());
+    let end = match protocol {
         Protocol::Grpc => {
             let answer = move |request| {
                 let intake = intake.clone();
                 async move { grpc::answer(&intake, request, peer).await }
             };
-            connection::serve(stream, limits, ends, answer).await;
+            connection::serve(stream, limits, ends, answer).await
         }
         Protocol::Http(paths) => {
             let answer = move |request| {
                 let (intake, paths) = (intake.clone(), paths.clone());
                 async move { post::answer(&intake, &paths, request, peer).await }
             };
-            connection::serve(stream, limits, ends, answer).await;
+            connection::serve(stream, limits, ends, answer).await
         }
-    }
+    };
+    shared.meter.ended(end);
 }

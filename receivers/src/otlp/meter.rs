@@ -6,6 +6,8 @@ use homeostat_pipeline::drops::{self, Reason};
 use homeostat_pipeline::refusal::{Cause, Refusal};
 use metrics::{Counter, counter};
 
+use super::connection::End;
+
 /// The label `outcome`, in the order of [`outcome`]'s numbers.
 const OUTCOMES: [&str; 9] = [
     "taken",
@@ -56,6 +58,8 @@ pub struct Meter {
     accepted: [Counter; Signal::ALL.len()],
     refused: [Counter; Signal::ALL.len()],
     connections_refused: Counter,
+    silent: Counter,
+    faulty: Counter,
 }
 
 impl Meter {
@@ -76,12 +80,27 @@ impl Meter {
             let labels = [labels[0].clone(), labels[1].clone(), ("outcome", outcome.to_owned())];
             counter!("homeostat_receiver_requests_total", &labels)
         };
+        let cut = |reason: &'static str| {
+            let labels = [labels[0].clone(), labels[1].clone(), ("reason", reason.to_owned())];
+            counter!("homeostat_receiver_connections_cut_total", &labels)
+        };
         Meter {
             receiver: receiver.to_owned(),
             requests: OUTCOMES.map(request),
             accepted: Signal::ALL.map(accepted),
             refused: Signal::ALL.map(refused),
             connections_refused: counter!("homeostat_receiver_connections_refused_total", &labels),
+            silent: cut("silent"),
+            faulty: cut("fault"),
+        }
+    }
+
+    /// One connection ended.
+    pub fn ended(&self, end: End) {
+        match end {
+            End::Usual => {}
+            End::Silent => self.silent.increment(1),
+            End::Fault => self.faulty.increment(1),
         }
     }
 

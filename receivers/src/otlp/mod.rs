@@ -16,7 +16,7 @@
 //! Deliberately absent: any queue. What is not taken is refused.
 
 pub mod account;
-mod body;
+pub mod body;
 mod connection;
 mod cors;
 mod grpc;
@@ -43,6 +43,8 @@ use homeostat_pipeline::extension::{Auth, Side};
 use homeostat_pipeline::registry::{Component, Context, Registration, Role, Settings};
 use homeostat_pipeline::settings::{Files, Problem, read};
 use tokio_util::sync::CancellationToken;
+
+pub use grpc::read_timeout as read_grpc_timeout;
 
 use body::Pace;
 use connection::{Ends, Limits};
@@ -147,6 +149,7 @@ impl Grpc {
             drain: DRAIN,
             limits,
             message_bytes_max,
+            pace: Pace::default(),
         })
     }
 }
@@ -168,6 +171,7 @@ impl Http {
             age: None,
             ping: None,
         };
+        let pace = Pace::default();
         let paths = Paths {
             signals: [self.traces_url_path, self.metrics_url_path, self.logs_url_path],
             cors: self.cors.filter(Cors::is_on),
@@ -186,6 +190,7 @@ impl Http {
             drain: DRAIN,
             limits,
             message_bytes_max: usize::try_from(bytes)?,
+            pace: Pace { longest: period_or(self.read_timeout, pace.longest), ..pace },
         })
     }
 }
@@ -210,7 +215,7 @@ impl Receiver {
                 meter: Meter::new(&self.id, transport),
                 budget: self.budget.clone(),
                 message_bytes_max: listener.message_bytes_max,
-                pace: Pace::default(),
+                pace: listener.pace,
                 ends: ends.clone(),
                 dice: AtomicU64::new(0),
             };

@@ -21,7 +21,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("enforcement_policy", "pings are limited by the program"),
     ("response_headers", "answers carry OTLP's headers only"),
     ("middlewares", "processors do what middlewares do"),
-    ("read_timeout", "a body has 30 s and must come at 1 KiB/s"),
     ("write_timeout", "an answer is sent within the sender's deadline"),
     ("keep_alives_enabled", "connections are always kept alive"),
     ("dialer_timeout", "a receiver dials nobody"),
@@ -165,6 +164,8 @@ pub struct Http {
     pub idle_timeout: Option<Period>,
     /// A new connection must have sent the head of its first request after this; 10 s where it is left out.
     pub read_header_timeout: Option<Period>,
+    /// The body of a request must be there after this; 30 s where it is left out.
+    pub read_timeout: Option<Period>,
 }
 
 impl Default for Http {
@@ -182,6 +183,7 @@ impl Default for Http {
             logs_url_path: "/v1/logs".to_owned(),
             idle_timeout: None,
             read_header_timeout: None,
+            read_timeout: None,
         }
     }
 }
