@@ -34,6 +34,11 @@ fn bucket(value: f64) -> i32 {
     if value < 0.0 { -number } else { number }
 }
 
+/// The bucket of the largest finite value.
+const fn bucket_max() -> u32 {
+    (f64::MAX.to_bits() >> SHIFT) as u32
+}
+
 /// The middle of a bucket.
 fn middle(bucket: i32) -> f64 {
     if bucket == 0 {
@@ -114,11 +119,11 @@ impl Sketch {
     /// Appends its bytes.
     pub fn encode(&self, out: &mut Writer) {
         out.unsigned(self.buckets.len() as u64);
-        let mut before = 0;
+        let mut before = 0_i64;
         for (bucket, count) in self.buckets.iter().zip(&self.counts) {
-            out.signed(i64::from(bucket - before));
+            out.signed(i64::from(*bucket) - before);
             out.unsigned(*count);
-            before = *bucket;
+            before = i64::from(*bucket);
         }
     }
 
@@ -130,8 +135,12 @@ impl Sketch {
         let mut sketch = Sketch::default();
         let mut bucket = 0_i64;
         for _ in 0..bytes.length(BUCKETS_MAX)? {
-            bucket += bytes.signed()?;
+            bucket = bucket.saturating_add(bytes.signed()?);
             let number = i32::try_from(bucket)?;
+            anyhow::ensure!(
+                number.unsigned_abs() <= bucket_max(),
+                "a sketch has a bucket that no value falls into"
+            );
             anyhow::ensure!(
                 sketch.buckets.last().is_none_or(|last| *last < number),
                 "the buckets of a sketch are out of order"

@@ -77,13 +77,20 @@ fn gunzip(wire: &[u8], cap: usize, account: &mut Account) -> Result<Bytes, Refus
     account.cover(wire.len() + size)?;
     let mut out = vec![0; size];
     match GZIP.with_borrow_mut(|decompressor| decompressor.gzip_decompress(wire, &mut out)) {
-        Ok(written) if written == size => Ok(out.into()),
+        Ok(written) if written == size && ends_with_checksum(wire, &out) => Ok(out.into()),
         Ok(_) | Err(DecompressionError::InsufficientSpace) => {
             drop(out);
             gunzip_members(wire, cap, account)
         }
         Err(DecompressionError::BadData) => Err(no_gzip()),
     }
+}
+
+/// Whether the trailer at the end of `wire` is that of `content`. libdeflate compares it with the one behind the first member,
+/// wherever that ends: with damage behind it, what it inflated would not be all. Junk that repeats the trailer passes; nobody
+/// writes it, and it holds nothing.
+fn ends_with_checksum(wire: &[u8], content: &[u8]) -> bool {
+    wire.last_chunk::<8>().is_some_and(|trailer| trailer[..4] == libdeflater::crc32(content).to_le_bytes())
 }
 
 /// The slow way, which takes any number of members of any size.
@@ -254,6 +261,10 @@ mod tests {
         ] {
             assert_eq!(cause(run(Compression::Gzip, wire)), Some(Cause::Malformed));
         }
+        // A second member that is none, of the size of the first.
+        let mut second = gzip(b"two");
+        second[1] ^= 0x5c;
+        assert_eq!(cause(run(Compression::Gzip, [gzip(b"one"), second].concat())), Some(Cause::Malformed));
         let whole = zstd::bulk::compress(&content(5_000), 1).unwrap();
         for wire in [whole[..whole.len() - 9].to_vec(), b"no zstd".to_vec(), whole[..3].to_vec()] {
             assert_eq!(cause(run(Compression::Zstd, wire)), Some(Cause::Malformed));
