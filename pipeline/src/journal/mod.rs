@@ -218,6 +218,14 @@ fn as_f64(bytes: u64) -> f64 {
     bytes as f64
 }
 
+/// What the payload of one frame says, and when it was logged: for who reads a journal by other means, and for fuzzing.
+///
+/// # Errors
+/// In words: it holds something else than this program writes.
+pub fn read_event(payload: &[u8]) -> Result<(Event, Timestamp), String> {
+    format::decode(payload).map_err(|fault| fault.to_string())
+}
+
 impl JournalReader {
     /// Reads the journal in `dir` as it is now, without writing: for commands.
     ///

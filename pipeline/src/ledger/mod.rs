@@ -36,6 +36,12 @@ pub use verify::{Verification, verify};
 use format::Record;
 use head::HeadFile;
 
+/// What the payload of the frame `sequence` says; none where it is no entry, or one whose body was pruned. For who reads a
+/// ledger by other means, and for fuzzing.
+pub fn read_entry(sequence: u64, payload: &[u8]) -> Option<LedgerEntry> {
+    Record::read(payload).and_then(|record| record.entry(sequence).ok())
+}
+
 /// The name of the chain of one machine.
 pub const CHAIN: &str = "local";
 

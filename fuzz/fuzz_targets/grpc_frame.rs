@@ -1,0 +1,4 @@
+//! Fuzzes `grpc_frame` of homeostat-parsers.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| homeostat_parsers::run("grpc_frame", data));
