@@ -227,9 +227,12 @@ async fn a_new_certificate_is_shown_to_new_connections_and_drops_no_old_one() {
     let mut client = http1(connect(server.http, &old, None).await.unwrap()).await;
     assert_eq!(try_send(&mut client).await, Some(200));
     new.serve_from(folder.path());
-    while connect(server.http, &new, None).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let is_shown = async {
+        while connect(server.http, &new, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_shown).await.expect("the new certificate is shown");
     assert!(connect(server.http, &old, None).await.is_err());
     assert_eq!(try_send(&mut client).await, Some(200));
 }
