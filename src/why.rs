@@ -26,7 +26,10 @@ pub fn standing(account: &Account, rule: &RuleAccount) -> Standing {
         Some(false) => Standing::Holds,
         None => Standing::Unknown(unknown(account, rule)),
         Some(true) if !rule.fires => Standing::Pending,
-        Some(true) => account.quiet.map_or(Standing::Fires, Standing::Quiet),
+        Some(true) => {
+            let own = rule.quiet.as_ref().map(|(quiet, _)| *quiet);
+            own.or(account.quiet).map_or(Standing::Fires, Standing::Quiet)
+        }
     }
 }
 
@@ -103,16 +106,22 @@ pub fn verdict(account: &Account, rule: &RuleAccount) -> String {
             format!("{condition} true{numbers} and fires, but its cooldown keeps it quiet{until}")
         }
         Standing::Quiet(Quiet::Silenced) => {
-            format!("{condition} true{numbers} and fires, but a person silenced it")
+            format!("{condition} true{numbers} and fires, but {} keeps it quiet", by(rule, "a silence"))
         }
         Standing::Quiet(Quiet::Inhibited) => {
+            let by = by(rule, "the rule that inhibits it");
             format!(
-                "{condition} true{numbers} and fires, but a rule that the model calls the cause fires too"
+                "{condition} true{numbers} and fires, but {by} fires too and keeps it quiet (`inhibited_by`)"
             )
         }
         Standing::Fires => format!("{condition} true{numbers} and fires"),
     };
     format!("{} (line {}): {rest}", rule.id, rule.line)
+}
+
+/// What keeps a rule quiet, by its name where that is known.
+fn by(rule: &RuleAccount, otherwise: &str) -> String {
+    rule.quiet.as_ref().map_or_else(|| otherwise.to_owned(), |(_, by)| by.clone())
 }
 
 fn pending(end: Timestamp, rule: &RuleAccount) -> String {

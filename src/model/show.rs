@@ -73,6 +73,10 @@ fn one(requirement: &RequirementView) {
             };
             let actions = rule.actions.join(", ");
             output::line(&format!("              then {actions}; quiet for {}{by}", rule.cooldown));
+            if !rule.inhibited_by.is_empty() {
+                let causes = rule.inhibited_by.join(", ");
+                output::line(&format!("              kept quiet while it fires: {causes}"));
+            }
             if let Some(runbook) = &rule.runbook {
                 output::line(&format!("              see {runbook}"));
             }

@@ -16,16 +16,16 @@ use homeostat_pipeline::budget::Budget;
 use homeostat_pipeline::checkpoint::KeyedState;
 use homeostat_pipeline::clock::{ManualClock, Timestamp};
 use homeostat_pipeline::contract::{Analyzer, Processor};
-use homeostat_pipeline::entry::{Entry, Epoch, Event, EvidenceEvent, Offset, Request};
+use homeostat_pipeline::entry::{Decision, Entry, Epoch, Event, EvidenceEvent, Offset, Request};
 use homeostat_pipeline::evidence::schema;
 use homeostat_pipeline::finding::{Behavior, Deviation, Finding};
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::otlp::walk;
 use homeostat_pipeline::registry::{Component, Context, Settings};
-use homeostat_pipeline::settings::{Files, read};
+use homeostat_pipeline::settings::{Files, parse_period, read};
 use homeostat_pipeline::sockets::Sockets;
 
-pub use file::{Expected, ExpectedBehavior, Scenario};
+pub use file::{Decided, Expected, ExpectedBehavior, Scenario};
 
 use crate::schema::check_finding;
 
@@ -47,6 +47,19 @@ pub fn load(path: &Path) -> anyhow::Result<Scenario> {
 /// An instant of the scenario.
 pub fn at(since_start: Duration) -> Timestamp {
     Timestamp::from_millis(START * 1_000) + since_start
+}
+
+/// As a listener would have journalled it.
+fn decision(decided: &Decided) -> anyhow::Result<Decision> {
+    let mut subject = BTreeMap::new();
+    for (key, text) in &decided.about {
+        let text = match text.strip_prefix('+') {
+            Some(period) => at(parse_period(period).map_err(anyhow::Error::msg)?).to_string(),
+            None => text.clone(),
+        };
+        subject.insert(key.clone(), text);
+    }
+    Ok(Decision { kind: decided.kind.clone(), author: decided.by.clone(), subject })
 }
 
 /// The components of a scenario: one pipeline `[tag, homeostasis]`.
@@ -125,6 +138,9 @@ impl Bench {
                 context.files.embedded.insert(MODEL_FILE.to_owned(), model.clone());
                 let epoch = self.homeostasis.epoch("homeostasis", &context.files).map_err(problem)?;
                 events.push((when, Event::Epoch(epoch.context("a model is an epoch")?)));
+            }
+            if let Some(decided) = &sent.decision {
+                events.push((when, Event::Decision(decision(decided)?)));
             }
             for (signal, body) in request::requests(sent, when, number) {
                 events.extend(self.evidence(signal, body)?.map(|event| (when, event)));

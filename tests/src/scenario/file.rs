@@ -7,6 +7,7 @@
 //! until: 10m              # the last tick; else a while after the last sending
 //! timeline:
 //!   - { at: 0s, every: 10s, times: 6, spans: { count: 20, duration: 850ms, req: REQ-NFR-PERF-001, flow: auth/Login } }
+//!   - { at: 65s, decision: { kind: silence, by: ada, about: { matchers: "severity=high", ends_at: +5m } } }
 //!   - { at: 70s, late: 30s, logs: { count: 5, severity: ERROR, req: REQ-F-AUTH-001, body: "…" } }
 //!   - { at: 0s, every: 10s, times: 6, metrics: { name: requests, kind: sum, temporality: cumulative, start: 0s, value: 20 } }
 //! expect:                 # every step of every deviation, in order
@@ -56,6 +57,20 @@ struct Item {
     logs: Option<Logs>,
     metrics: Option<Metrics>,
     model: Option<String>,
+    decision: Option<Decided>,
+}
+
+/// What a person decides. A value `+90s` is that instant after the start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decided {
+    /// `acknowledge`, `silence` …
+    pub kind: String,
+    /// Who.
+    pub by: String,
+    /// About what, and how.
+    #[serde(default)]
+    pub about: BTreeMap<String, String>,
 }
 
 /// One sending.
@@ -77,6 +92,8 @@ pub struct Sending {
     pub repetition: u32,
     /// The model that holds from here on.
     pub model: Option<String>,
+    /// What a person decides.
+    pub decision: Option<Decided>,
 }
 
 /// Spans alike.
@@ -281,6 +298,7 @@ impl Scenario {
                     metrics: item.metrics.clone(),
                     repetition: time + 1,
                     model: item.model.clone(),
+                    decision: item.decision.clone(),
                 })
             })
             .collect();

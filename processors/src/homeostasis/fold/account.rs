@@ -14,6 +14,7 @@ use super::Fold;
 use super::decide::Phase;
 use super::episode::Episode;
 use super::gather::Case;
+use super::record::Hush;
 use super::rows::Tally;
 use super::ruled::{Judged, Ruled};
 
@@ -76,6 +77,8 @@ pub struct RuleAccount {
     pub fires: bool,
     /// Until when a cooldown keeps it quiet, where one runs.
     pub cooling_until: Option<Timestamp>,
+    /// What else keeps it quiet while it fires, and which: a silence, or the rule that it is inhibited by.
+    pub quiet: Option<(Quiet, String)>,
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -137,10 +140,11 @@ impl Judgement<'_> {
         span: (Timestamp, Timestamp),
         (value, samples): (Option<f64>, u64),
         verdicts: &[Option<bool>],
-        episode: &Episode,
+        (episode, hushes): (&Episode, &[Option<Hush>]),
     ) -> Account {
-        let rules = self.judged.rules.iter().zip(verdicts).zip(self.numbers);
-        let rules = rules.map(|((rule, verdict), numbers)| {
+        let rules = self.judged.rules.iter().zip(verdicts).zip(self.numbers).enumerate();
+        let rules = rules.map(|(place, ((rule, verdict), numbers))| {
+            let hush = hushes.get(place).and_then(Option::as_ref);
             let hold = episode.hold(&rule.id).copied().unwrap_or_default();
             RuleAccount {
                 id: rule.id.clone(),
@@ -153,6 +157,7 @@ impl Judgement<'_> {
                 holds_for: rule.holds_for,
                 fires: *verdict == Some(true) && hold.has_fired(),
                 cooling_until: hold.cooling_until(rule.cooldown).filter(|until| *until > span.1),
+                quiet: hush.map(|hush| (hush.quiet, hush.by.clone())),
             }
         });
         let state = episode.state();

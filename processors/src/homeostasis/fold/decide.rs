@@ -97,6 +97,8 @@ pub struct Conditions {
     pub is_inside_target: bool,
     /// Whether the value passed a worse threshold than any before in this episode.
     pub passes_level: bool,
+    /// Whether the window does not tell if what was violated still is: nothing fires then, and nothing gets better by it.
+    pub is_unknown: bool,
 }
 
 /// How long the model waits.
@@ -113,6 +115,8 @@ pub struct Patience {
 pub enum Reason {
     /// Nothing is violated, and nothing was.
     Healthy,
+    /// The conditions are unknown: whatever is live stays as it is.
+    Unknown,
     /// A rule is violated, not yet for long enough.
     Pending,
     /// A rule fires.
@@ -193,6 +197,7 @@ pub fn decide(state: &EpisodeState, seen: &Conditions, at: Timestamp, patience: 
         },
         Cause::Window => match state.phase {
             Phase::Quiet => opens(seen, Reason::Violated, stay(waiting(seen, Reason::Healthy))),
+            Phase::Open | Phase::Recovering | Phase::Resolved if seen.is_unknown => stay(Reason::Unknown),
             Phase::Open => while_open(state, seen),
             Phase::Recovering if seen.firing.is_some() => {
                 opens(seen, Reason::Relapsed, stay(Reason::Pending))
@@ -223,7 +228,11 @@ pub fn decide(state: &EpisodeState, seen: &Conditions, at: Timestamp, patience: 
 
 /// Why nothing is recorded while no rule fires.
 fn waiting(seen: &Conditions, otherwise: Reason) -> Reason {
-    if seen.is_violated { Reason::Pending } else { otherwise }
+    match (seen.is_unknown, seen.is_violated) {
+        (true, _) => Reason::Unknown,
+        (false, true) => Reason::Pending,
+        (false, false) => otherwise,
+    }
 }
 
 /// Why a rule that fires is not told.
@@ -311,7 +320,7 @@ impl EpisodeState {
             None if decision.reason == Reason::CoolingDown => next.quiet = Some(Quiet::Cooldown),
             None => {}
         }
-        if decision.transition.is_none() && seen.cause == Cause::Window {
+        if decision.transition.is_none() && seen.cause == Cause::Window && !seen.is_unknown {
             match self.phase {
                 Phase::Recovering if seen.is_violated => next.recovering_since = at,
                 Phase::Resolved if !seen.is_inside_target => next.inside_since = None,
@@ -320,6 +329,19 @@ impl EpisodeState {
             }
         }
         next
+    }
+
+    /// The state after a time of which nothing is known: it counts neither toward recovery nor toward verification.
+    #[must_use]
+    pub fn after_unknown(self, length: Duration) -> EpisodeState {
+        EpisodeState {
+            recovering_since: match self.phase {
+                Phase::Recovering => self.recovering_since + length,
+                Phase::Quiet | Phase::Open | Phase::Resolved => self.recovering_since,
+            },
+            inside_since: self.inside_since.map(|since| since + length),
+            ..self
+        }
     }
 
     /// What findings call it.

@@ -95,6 +95,8 @@ impl Fold {
             started_at: self.now,
             days: &mut self.days,
             silences: &self.silences,
+            inhibition: &self.inhibition,
+            hushes: Vec::new(),
         };
         let mut told: Vec<Deviation> = Vec::new();
         subject.episodes.get_mut(&measure)?.acknowledge(&mut scene, &mut told);

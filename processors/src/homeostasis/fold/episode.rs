@@ -6,10 +6,10 @@ use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::finding::{Deviation, Level, Quiet, Severity, Transition};
 use serde::{Deserialize, Serialize};
 
-use super::super::model::{Defaults, Rule, Unknown, WithoutData};
+use super::super::model::{Inhibitor, Rule, Unknown, WithoutData};
 use super::decide::{Cause, Conditions, Decision, EpisodeState, Firing, Patience, Phase, Reason, decide};
 use super::hold::Hold;
-use super::record::{Scene, record};
+use super::record::{Hush, Scene, record};
 use super::ruled::Judged;
 use super::window::Span;
 
@@ -54,6 +54,15 @@ impl Default for Episode {
     }
 }
 
+/// What a rule's verdict counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    Violated,
+    Fine,
+    /// It fires by the last window that told, and this one does not tell.
+    AsBefore,
+}
+
 /// A rule and whether it fires now.
 struct Outcome<'a> {
     rule: &'a Rule,
@@ -61,13 +70,6 @@ struct Outcome<'a> {
     fires: bool,
     /// What keeps it from being told, beside its cooldown; only looked for when it fires.
     hush: Option<Hush>,
-}
-
-/// What keeps a rule from being told, and its name for people.
-#[derive(Debug)]
-struct Hush {
-    quiet: Quiet,
-    by: String,
 }
 
 impl Episode {
@@ -87,6 +89,11 @@ impl Episode {
     /// Whether its deviation has this uid, or this id for people.
     pub fn is_named(&self, name: &str) -> bool {
         self.deviation.as_ref().is_some_and(|known| known.uid == name || known.deviation_id == name)
+    }
+
+    /// Whether its deviation is open, told or not, and this rule fires in it by the last window that told.
+    pub fn fires(&self, rule: &str) -> bool {
+        self.state.phase == Phase::Open && self.holds.get(rule).is_some_and(Hold::is_firing)
     }
 
     /// What a rule remembers.
@@ -124,22 +131,62 @@ impl Episode {
         }
         self.judged_through = self.judged_through.max(span.end);
         self.awaits_data = scene.defaults.no_data.becomes == WithoutData::Breach;
-        let Some(violated) = counted(verdicts, scene.defaults) else { return };
-        self.known_through = self.known_through.max(span.end);
+        let unknown_is = scene.defaults.unknown_is;
+        if unknown_is == Unknown::NoData && verdicts.iter().all(Option::is_none) {
+            return;
+        }
+        let counted = self.counted(verdicts, scene);
         let cause = if is_correction { Cause::Correction } else { Cause::Window };
-        self.advance(&violated, cause, scene, out);
+        if is_unknown(&counted, verdicts) {
+            // Of what lives nothing is known then: it waits for data, and expires without.
+            if !is_correction && !self.is_live() {
+                self.know_nothing_until(span.end);
+            }
+        } else {
+            if !is_correction {
+                self.know_nothing_until(span.start);
+            }
+            self.known_through = self.known_through.max(span.end);
+        }
+        self.advance(&counted, is_unknown(&counted, verdicts), cause, scene, out);
+    }
+
+    /// What each verdict counts as. An unknown one counts as the model says where it could open a deviation, and never as the
+    /// end of one.
+    fn counted(&self, verdicts: &[Option<bool>], scene: &Scene<'_>) -> Vec<Counted> {
+        let counted = |(rule, verdict): (&Rule, &Option<bool>)| match verdict {
+            Some(true) => Counted::Violated,
+            Some(false) => Counted::Fine,
+            None if scene.defaults.unknown_is == Unknown::Breach => Counted::Violated,
+            None if self.fires(&rule.id) => Counted::AsBefore,
+            None => Counted::Fine,
+        };
+        scene.judged.rules.iter().zip(verdicts).map(counted).collect()
+    }
+
+    /// The time since the last known window counts neither toward recovery nor toward verification.
+    fn know_nothing_until(&mut self, at: Timestamp) {
+        self.state = self.state.after_unknown(at.since(self.known_through));
+        self.known_through = self.known_through.max(at);
     }
 
     /// The model counts silence as a violation: every rule is violated from the last known window until now.
     pub fn breach_by_silence(&mut self, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
         scene.span = Span { start: self.known_through, end: scene.at };
         self.judged_through = self.judged_through.max(scene.at);
-        let all = vec![true; scene.judged.rules.len()];
-        self.advance(&all, Cause::Window, scene, out);
+        let all = vec![Counted::Violated; scene.judged.rules.len()];
+        self.advance(&all, false, Cause::Window, scene, out);
     }
 
-    fn advance(&mut self, violated: &[bool], cause: Cause, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
-        let outcomes = self.observe(violated, cause, scene);
+    fn advance(
+        &mut self,
+        counted: &[Counted],
+        is_unknown: bool,
+        cause: Cause,
+        scene: &mut Scene<'_>,
+        out: &mut Vec<Deviation>,
+    ) {
+        let outcomes = self.observe(counted, cause, scene);
         let patience = Patience {
             keep_firing_for: scene.defaults.keep_firing_for,
             verify_for: scene.defaults.verify_for,
@@ -151,10 +198,11 @@ impl Episode {
         for _ in 0..3 {
             let seen = Conditions {
                 cause,
-                firing: self.firing(&outcomes, at),
+                firing: self.firing(&outcomes, at).filter(|_| !is_unknown),
                 is_violated,
                 is_inside_target: is_inside_target(scene.judged, scene.reading.value, is_violated),
                 passes_level: rank > self.rank && rank >= 2,
+                is_unknown,
             };
             let decision = decide(&self.state, &seen, at, &patience);
             let before = self.state.phase;
@@ -170,21 +218,30 @@ impl Episode {
             self.write(transition, decision.reason, before == Phase::Quiet, scene, out);
         }
         self.follow_worst(scene);
+        scene.hushes = outcomes.into_iter().map(|outcome| outcome.hush).collect();
     }
 
-    fn observe<'a>(&mut self, violated: &[bool], cause: Cause, scene: &Scene<'a>) -> Vec<Outcome<'a>> {
+    fn observe<'a>(&mut self, counted: &[Counted], cause: Cause, scene: &Scene<'a>) -> Vec<Outcome<'a>> {
         let judged: &'a Judged = scene.judged;
-        let span = scene.span;
-        let pairs = judged.rules.iter().zip(violated);
-        pairs
-            .map(|(rule, is_violated)| {
-                let hold = self.holds.entry(rule.id.clone()).or_default();
-                let window = (span.start, span.end);
-                let fires = hold.observe(*is_violated, window, rule.holds_for, cause == Cause::Correction);
-                let hush = fires.then(|| hush(rule, scene)).flatten();
-                Outcome { rule, is_violated: *is_violated, fires, hush }
-            })
-            .collect()
+        let window = (scene.span.start, scene.span.end);
+        let observed = judged.rules.iter().zip(counted).map(|(rule, counted)| {
+            let hold = self.holds.entry(rule.id.clone()).or_default();
+            let is_violated = *counted != Counted::Fine;
+            let fires = match counted {
+                Counted::AsBefore => true,
+                Counted::Violated | Counted::Fine => {
+                    hold.observe(is_violated, window, rule.holds_for, cause == Cause::Correction)
+                }
+            };
+            Outcome { rule, is_violated, fires, hush: None }
+        });
+        let mut outcomes: Vec<Outcome<'a>> = observed.collect();
+        let firing: Vec<&str> =
+            outcomes.iter().filter(|one| one.fires).map(|one| one.rule.id.as_str()).collect();
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.fires) {
+            outcome.hush = hush(outcome.rule, &firing, scene);
+        }
+        outcomes
     }
 
     fn firing(&self, outcomes: &[Outcome<'_>], at: Timestamp) -> Option<Firing> {
@@ -279,6 +336,7 @@ impl Episode {
             is_violated: false,
             is_inside_target: false,
             passes_level: false,
+            is_unknown: false,
         };
         let patience = Patience {
             keep_firing_for: scene.defaults.keep_firing_for,
@@ -318,15 +376,10 @@ impl Episode {
     }
 }
 
-/// What the rules' verdicts count as; none when the window counts as no data.
-fn counted(verdicts: &[Option<bool>], defaults: &Defaults) -> Option<Vec<bool>> {
-    let unknown = match defaults.unknown_is {
-        Unknown::Ok => false,
-        Unknown::Breach => true,
-        Unknown::NoData if verdicts.iter().all(Option::is_none) => return None,
-        Unknown::NoData => false,
-    };
-    Some(verdicts.iter().map(|verdict| verdict.unwrap_or(unknown)).collect())
+/// Whether a window does not tell if what fired still does, or tells nothing at all.
+fn is_unknown(counted: &[Counted], verdicts: &[Option<bool>]) -> bool {
+    !counted.contains(&Counted::Violated)
+        && (counted.contains(&Counted::AsBefore) || verdicts.iter().all(Option::is_none))
 }
 
 /// The rules that fire and are kept quiet by nothing but perhaps their cooldown.
@@ -342,8 +395,23 @@ fn worst_of<'a, 'o>(outcomes: &'o [Outcome<'a>]) -> Option<&'o Outcome<'a>> {
     audible(outcomes).reduce(worse).or_else(|| outcomes.iter().filter(|outcome| outcome.fires).reduce(worse))
 }
 
-/// The silence that keeps a rule of this subject from being told.
-fn hush(rule: &Rule, scene: &Scene<'_>) -> Option<Hush> {
+/// What keeps a rule of this subject from being told: a silence, or a rule that the model says is the cause and that fires too,
+/// be it one of the same deviation.
+fn hush(rule: &Rule, firing: &[&str], scene: &Scene<'_>) -> Option<Hush> {
+    silenced(rule, scene).or_else(|| {
+        let is_own = |by: &Inhibitor| {
+            by.req == scene.requirement.key && scene.judged.rules.iter().any(|own| own.id == by.rule)
+        };
+        let fires = |by: &&Inhibitor| match is_own(by) {
+            true => firing.contains(&by.rule.as_str()),
+            false => scene.inhibition.fires(by, rule, scene.labels),
+        };
+        let by = rule.inhibited_by.iter().find(fires)?;
+        Some(Hush { quiet: Quiet::Inhibited, by: format!("rule {} of {}", by.rule, by.req) })
+    })
+}
+
+fn silenced(rule: &Rule, scene: &Scene<'_>) -> Option<Hush> {
     let mut labels: BTreeMap<&str, &str> =
         scene.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     labels.extend([

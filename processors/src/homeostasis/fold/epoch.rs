@@ -6,6 +6,7 @@ use homeostat_pipeline::settings::Problem;
 
 use super::super::model::{Model, Sources};
 use super::decide::Cause;
+use super::inhibition::Inhibition;
 use super::reading::Reading;
 use super::record::Scene;
 use super::ruled::{Judged, Ruled};
@@ -69,6 +70,9 @@ impl Fold {
         if let Some(before) = before {
             self.end_without_rules(&before, out);
         }
+        if let Some(ruled) = &self.ruled {
+            self.inhibition = Inhibition::new(ruled, &self.subjects);
+        }
         // What another model forgets did not fall silent.
         self.subjects.take_silent();
     }
@@ -107,6 +111,8 @@ impl Fold {
                         started_at: self.now,
                         days: &mut self.days,
                         silences: &self.silences,
+                        inhibition: &self.inhibition,
+                        hushes: Vec::new(),
                     };
                     episode.end(Cause::RuleGone, &mut scene, &mut ended);
                 }

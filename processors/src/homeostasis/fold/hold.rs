@@ -51,6 +51,11 @@ impl Hold {
         self.has_fired
     }
 
+    /// Whether it fires by the last window of which it was known.
+    pub fn is_firing(&self) -> bool {
+        self.has_fired && self.violated.is_some()
+    }
+
     /// When its cooldown ends; none when it was never told.
     pub fn cooling_until(&self, cooldown: Duration) -> Option<Timestamp> {
         self.told_at.map(|told| told + cooldown)

@@ -1,6 +1,7 @@
 //! When a tick closes windows: their panes are read, the rules evaluated over all of them at once, and each episode takes its step
 //! in the order of time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
@@ -29,6 +30,8 @@ use super::window::{self, Due, Span, Windows, is_closed};
 /// A case without what it borrows, so that episodes may change while it is told.
 struct Verdict {
     span: Span,
+    /// How many may inhibit it: they come first.
+    depth: u32,
     subject: u64,
     identity: Identity,
     measure: String,
@@ -47,7 +50,7 @@ struct Settled {
 }
 
 /// Evaluates every rule over the rows of its measure, all windows and subjects together; then in the order in which episodes
-/// take their steps: windows, requirements and labels, measures.
+/// take their steps: windows, what inhibits before what it inhibits, requirements and labels, measures.
 fn evaluate(mut cases: Vec<Case<'_>>, is_asked: bool) -> Vec<Verdict> {
     cases.sort_by_key(|case| case.judged.number);
     let facts: Vec<Facts<'_>> = cases
@@ -77,6 +80,7 @@ fn evaluate(mut cases: Vec<Case<'_>>, is_asked: bool) -> Vec<Verdict> {
         .zip(verdicts)
         .map(|(case, verdicts)| Verdict {
             span: case.span,
+            depth: case.judged.depth,
             subject: case.subject,
             identity: case.identity.clone(),
             measure: case.judged.expected.measure.name.clone(),
@@ -85,7 +89,9 @@ fn evaluate(mut cases: Vec<Case<'_>>, is_asked: bool) -> Vec<Verdict> {
             verdicts,
         })
         .collect();
-    told.sort_by(|a, b| (a.span, &a.identity, &a.measure).cmp(&(b.span, &b.identity, &b.measure)));
+    told.sort_by(|a, b| {
+        (a.span, a.depth, &a.identity, &a.measure).cmp(&(b.span, b.depth, &b.identity, &b.measure))
+    });
     told
 }
 
@@ -135,6 +141,24 @@ fn is_due(
         }
         (WithoutData::Breach, Phase::Open) | (WithoutData::Keep, Phase::Open | Phase::Recovering) => false,
     }
+}
+
+/// The measures of subjects that silence moves: what inhibits before what it inhibits, then by subject and measure.
+fn silent(
+    subjects: &Subjects,
+    ruled: &Ruled,
+    is_due: impl Fn(&Episode) -> bool,
+) -> BTreeSet<(u32, u64, String)> {
+    let watched = subjects.watched().into_iter().filter_map(|number| Some((number, subjects.get(number)?)));
+    watched
+        .flat_map(|(number, subject)| {
+            let due = subject.episodes.iter().filter(|(_, episode)| is_due(episode));
+            due.map(move |(measure, _)| {
+                let depth = judged_of(ruled, &subject.identity, measure).map_or(0, |judged| judged.depth);
+                (depth, number, measure.clone())
+            })
+        })
+        .collect()
 }
 
 impl Fold {
@@ -214,7 +238,7 @@ impl Fold {
         }
     }
 
-    /// Each episode takes its verdict, in the order of windows, requirements, labels and measures.
+    /// Each episode takes its verdict, in their order.
     fn step(&mut self, verdicts: &[Verdict], out: &mut Vec<Finding>) {
         let Some(ruled) = &self.ruled else { return };
         let mut deviations: Vec<Deviation> = Vec::new();
@@ -248,18 +272,22 @@ impl Fold {
                 started_at: verdict.span.start,
                 days: &mut self.days,
                 silences: &self.silences,
+                inhibition: &self.inhibition,
+                hushes: Vec::new(),
             };
             subject.is_silent &= verdict.reading.samples == 0;
             let episode = subject.episodes.entry(verdict.measure.clone()).or_default();
             let is_correction = verdict.span.end <= episode.judged_through();
             episode.judge(&verdict.verdicts, &mut scene, &mut deviations);
+            let hushes = scene.hushes;
+            self.inhibition.note(verdict.subject, (req, labels), judged, Some(episode));
             if self.accounts.is_some() {
                 let numbers = verdict.numbers.clone();
                 let judgement =
                     Judgement { now: self.now, ruled, who: (req, labels), judged, numbers, is_correction };
                 let read = (verdict.reading.value, verdict.reading.samples);
                 let span = (verdict.span.start, verdict.span.end);
-                accounts.push(judgement.account(span, read, &verdict.verdicts, episode));
+                accounts.push(judgement.account(span, read, &verdict.verdicts, (episode, &hushes)));
             }
             self.subjects.watch(verdict.subject);
         }
@@ -277,56 +305,52 @@ impl Fold {
         let patience = defaults.no_data.after.max(window.size + window.allowed_lateness);
         let memory = ruled.memory();
         let mut deviations: Vec<Deviation> = Vec::new();
-        for number in self.subjects.watched() {
-            let Some(subject) = self.subjects.get(number) else { continue };
-            let is_silent =
-                |episode: &Episode| is_due(episode, defaults.no_data.becomes, self.now, (patience, memory));
-            let silent = subject.episodes.iter().filter(|(_, episode)| is_silent(episode));
-            let silent: Vec<String> = silent.map(|(measure, _)| measure.clone()).collect();
-            if silent.is_empty() {
-                continue;
-            }
+        for (_, number, measure) in silent(&self.subjects, ruled, |episode| {
+            is_due(episode, defaults.no_data.becomes, self.now, (patience, memory))
+        }) {
+            let Some(subject) = self.subjects.get_mut(number) else { continue };
             let identity = subject.identity.clone();
             let Identity::Requirement { req, labels } = &identity else { continue };
-            let Some(subject) = self.subjects.get_mut(number) else { continue };
             let told = deviations.len();
-            for measure in silent {
-                let (Some(judged), Some(requirement), Some(episode)) = (
-                    judged_of(ruled, &identity, &measure),
-                    ruled.model.requirements.get(req),
-                    subject.episodes.get_mut(&measure),
-                ) else {
+            let (Some(judged), Some(requirement), Some(episode)) = (
+                judged_of(ruled, &identity, &measure),
+                ruled.model.requirements.get(req),
+                subject.episodes.get_mut(&measure),
+            ) else {
+                subject.episodes.remove(&measure);
+                self.subjects.settle(number);
+                continue;
+            };
+            let mut scene = Scene {
+                at: self.now,
+                now: self.now,
+                span: Span { start: self.now, end: self.now },
+                tenant: &self.settings.tenant,
+                model_hash: &ruled.model.hash,
+                defaults,
+                requirement,
+                judged,
+                reading: &Reading::default(),
+                provenance: &|| None,
+                window_kind: judged.window_kind(window),
+                labels,
+                rule: None,
+                hushed_by: None,
+                acknowledgement: None,
+                started_at: self.now,
+                days: &mut self.days,
+                silences: &self.silences,
+                inhibition: &self.inhibition,
+                hushes: Vec::new(),
+            };
+            match (defaults.no_data.becomes, episode.is_live()) {
+                (WithoutData::Breach, _) => episode.breach_by_silence(&mut scene, &mut deviations),
+                (WithoutData::Expired, true) => episode.end(Cause::NoData, &mut scene, &mut deviations),
+                (WithoutData::Expired | WithoutData::Keep, _) => {
                     subject.episodes.remove(&measure);
-                    continue;
-                };
-                let mut scene = Scene {
-                    at: self.now,
-                    now: self.now,
-                    span: Span { start: self.now, end: self.now },
-                    tenant: &self.settings.tenant,
-                    model_hash: &ruled.model.hash,
-                    defaults,
-                    requirement,
-                    judged,
-                    reading: &Reading::default(),
-                    provenance: &|| None,
-                    window_kind: judged.window_kind(window),
-                    labels,
-                    rule: None,
-                    hushed_by: None,
-                    acknowledgement: None,
-                    started_at: self.now,
-                    days: &mut self.days,
-                    silences: &self.silences,
-                };
-                match (defaults.no_data.becomes, episode.is_live()) {
-                    (WithoutData::Breach, _) => episode.breach_by_silence(&mut scene, &mut deviations),
-                    (WithoutData::Expired, true) => episode.end(Cause::NoData, &mut scene, &mut deviations),
-                    (WithoutData::Expired | WithoutData::Keep, _) => {
-                        subject.episodes.remove(&measure);
-                    }
                 }
             }
+            self.inhibition.note(number, (req, labels), judged, subject.episodes.get(&measure));
             if deviations[told..].iter().any(|one| one.transition == Transition::Expired) {
                 self.subjects.fall_silent(number);
             }

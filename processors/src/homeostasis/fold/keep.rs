@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Fold;
 use super::ids::Days;
+use super::inhibition::Inhibition;
 use super::pane::Pane;
 use super::points::Take;
 use super::ruled::Slot;
@@ -154,6 +155,7 @@ impl Fold {
         })?;
         if let Some(ruled) = &self.ruled {
             self.subjects.remember_all(ruled, self.now, self.settings.subjects_max);
+            self.inhibition = Inhibition::new(ruled, &self.subjects);
         }
         Ok(())
     }

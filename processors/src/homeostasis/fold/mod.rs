@@ -15,6 +15,7 @@ mod epoch;
 mod gather;
 mod hold;
 mod ids;
+mod inhibition;
 mod judge;
 mod keep;
 mod long;
@@ -48,6 +49,7 @@ use metrics::{counter, gauge};
 
 use account::Accounts;
 use ids::Days;
+use inhibition::Inhibition;
 use past::Sliders;
 use route::{ORDINARY_UNIT, Paths};
 use rows::Target;
@@ -85,6 +87,8 @@ pub struct Fold {
     slots: Vec<Slot>,
     subjects: Subjects,
     silences: Silences,
+    /// Which rules fire that others are inhibited by: no state, but what the episodes say.
+    inhibition: Inhibition,
     windows: Windows,
     /// Through when all windows were judged.
     closed_through: Timestamp,
@@ -113,6 +117,7 @@ impl Fold {
             slots: vec![Slot::ordinary(String::new(), ORDINARY_UNIT.to_owned())],
             subjects: Subjects::default(),
             silences: Silences::default(),
+            inhibition: Inhibition::default(),
             windows: Windows::new(),
             closed_through: Timestamp::from_nanos(i64::MIN),
             sliders: Sliders::default(),

@@ -6,14 +6,15 @@ use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::evidence::{Correlation, Method};
 use homeostat_pipeline::finding::{
     Acknowledgement, Counts, Deviation, DeviationContext, DeviationCorrelation, DeviationEvidence,
-    DeviationRule, DeviationSource, DeviationWindow, Resolution, Severity, Status, Transition, deviation_uid,
-    fingerprint, hex,
+    DeviationRule, DeviationSource, DeviationWindow, Quiet, Resolution, Severity, Status, Transition,
+    deviation_uid, fingerprint, hex,
 };
 
 use super::super::model::{Defaults, Requirement, Rule};
 use super::decide::Reason;
 use super::episode::Episode;
 use super::ids::Days;
+use super::inhibition::Inhibition;
 use super::provenance::Provenance;
 use super::ranges::MARGIN_MAX;
 use super::reading::Reading;
@@ -59,6 +60,19 @@ pub struct Scene<'a> {
     pub days: &'a mut Days,
     /// What people want to be kept quiet.
     pub silences: &'a Silences,
+    /// Which rules fire that others are inhibited by.
+    pub inhibition: &'a Inhibition,
+    /// Of each rule what keeps it from being told, beside its cooldown; filled in by the judgement.
+    pub hushes: Vec<Option<Hush>>,
+}
+
+/// What keeps a rule from being told, and its name for people.
+#[derive(Clone, Debug)]
+pub struct Hush {
+    /// Which kind.
+    pub quiet: Quiet,
+    /// `silence … of ada until …`, `rule … of REQ-…`.
+    pub by: String,
 }
 
 /// The deviation after `transition`. None only for an end of what never began.
@@ -297,6 +311,7 @@ fn words(deviation: &Deviation, scene: &Scene<'_>, reason: Reason) -> String {
         }
         Reason::ModelChanged => "model_changed: the model holds no rule for it any more".to_owned(),
         Reason::Healthy
+        | Reason::Unknown
         | Reason::Pending
         | Reason::StillViolated
         | Reason::StillRecovering

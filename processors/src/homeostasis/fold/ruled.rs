@@ -6,7 +6,9 @@ use std::time::Duration;
 use homeostat_pipeline::clock::Timestamp;
 
 use super::super::condition::{Aggregate, COUNTS_MAX, Lookback, VALUES_MAX};
-use super::super::model::{Direction, Expectation, Model, Requirement, Rule, Statistic, Window, pane_of};
+use super::super::model::{
+    Direction, Expectation, Model, Requirement, Rule, Statistic, Window, order, pane_of,
+};
 use super::super::units::{Dimension, Unit};
 use super::long::{Long, Sums};
 use super::pane::Pane;
@@ -42,6 +44,8 @@ const GOOD_ROWS: &str = "#good";
 pub struct Judged {
     /// Its place among all of the model's.
     pub number: usize,
+    /// How many judgements go before it in a window, for they may inhibit it.
+    pub depth: u32,
     /// The functions of windows that its rules name, by their columns.
     pub lookbacks: Vec<Lookback>,
     /// Unit, direction, thresholds, baseline.
@@ -77,9 +81,17 @@ impl Ruled {
             .filter(|(_, requirement)| !requirement.rules.is_empty())
             .map(|(key, requirement)| (key.clone(), groups_of(requirement)))
             .collect();
-        let all = groups.values_mut().flatten().flat_map(|group| &mut group.measures);
-        for (number, judged) in all.enumerate() {
-            judged.number = number;
+        // A circle is refused when the model is read.
+        let order = order(&model.requirements).unwrap_or_default();
+        let all =
+            groups.iter_mut().flat_map(|(req, groups)| groups.iter_mut().map(move |group| (req, group)));
+        let all = all.flat_map(|(req, group)| {
+            let labels = &group.labels;
+            group.measures.iter_mut().map(move |judged| (req, labels, judged))
+        });
+        for (number, (req, labels, judged)) in all.enumerate() {
+            let name = (req.clone(), labels.clone(), judged.expected.measure.name.clone());
+            (judged.number, judged.depth) = (number, order.get(&name).copied().unwrap_or_default());
         }
         let pane = pane_of(&model.defaults.window, &model.requirements);
         Ruled { pane, model, groups }
@@ -151,7 +163,13 @@ fn groups_of(requirement: &Requirement) -> Vec<Group> {
             let rules: Vec<Rule> =
                 requirement.rules_of(name).filter(|rule| rule.group_by == *labels).cloned().collect();
             let lookbacks = requirement.lookbacks.get(name).cloned().unwrap_or_default();
-            (!rules.is_empty()).then(|| Judged { number: 0, lookbacks, expected: expected.clone(), rules })
+            (!rules.is_empty()).then(|| Judged {
+                number: 0,
+                depth: 0,
+                lookbacks,
+                expected: expected.clone(),
+                rules,
+            })
         });
         Group { labels: labels.clone(), measures: judged.collect() }
     };

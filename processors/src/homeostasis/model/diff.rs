@@ -132,6 +132,9 @@ fn of_rule(rule: &RuleView, facts: &mut Facts) {
     if !rule.group_by.is_empty() {
         say("group_by", rule.group_by.join(", "));
     }
+    if !rule.inhibited_by.is_empty() {
+        say("inhibited_by", rule.inhibited_by.join(", "));
+    }
     if let Some(runbook) = &rule.runbook {
         say("runbook", runbook.clone());
     }

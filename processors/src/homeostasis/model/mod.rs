@@ -9,6 +9,7 @@ mod direction;
 mod fed;
 mod flows;
 mod foreign;
+mod inhibition;
 mod measure;
 mod place;
 mod read;
@@ -35,6 +36,7 @@ use sha2::{Digest, Sha256};
 pub use diff::{Difference, differences};
 pub use flows::{Capture, Flow, Step};
 pub use foreign::Foreign;
+pub use inhibition::{Inhibitor, Judgement, order};
 pub use measure::{Class, Measure, Statistic};
 pub use severity::{SeverityClass, SeverityTable};
 pub use sources::{Sources, Text};
@@ -385,6 +387,8 @@ pub struct Rule {
     pub cooldown: Duration,
     /// Attribute names, sorted, without repetition.
     pub group_by: Vec<String>,
+    /// The rules that keep it quiet while they fire: those of the cause.
+    pub inhibited_by: Vec<Inhibitor>,
     /// A page for people.
     pub runbook: Option<String>,
     /// Who is told: of its severity in the table.

@@ -8,7 +8,8 @@ use homeostat_pipeline::settings::{Field, Node, Problem, Value, did_you_mean};
 use super::definitions::{self, Definitions};
 use super::place::{Block, Reader};
 use super::{
-    Defaults, Model, NoData, Requirement, SeverityTable, Window, flows, requirement, severity, window,
+    Defaults, Model, NoData, Requirement, SeverityTable, Window, flows, inhibition, requirement, severity,
+    window,
 };
 
 /// See [`Model::read`].
@@ -61,6 +62,7 @@ pub(super) fn model(
         let read = requirement::read(field, &outer, &mut reader);
         add(&mut model.requirements, read, field, &mut reader);
     }
+    inhibition::check(&model.requirements, node, &mut reader);
     window::check(&model.defaults.window, &model.requirements, &mut reader);
     if requirements.is_empty() && !reader.problems.iter().any(|problem| !problem.is_warning) {
         let message =

@@ -136,7 +136,7 @@ pub(super) fn read(field: &Field, outer: &Outer<'_>, reader: &mut Reader) -> Req
 }
 
 /// Hyphens, and no version: `REQ_NFR_PERF_001.1.2.0` is `REQ-NFR-PERF-001`.
-fn canonical(key: &str) -> String {
+pub(super) fn canonical(key: &str) -> String {
     let key = if key.starts_with("REQ_") { key.replace('_', "-") } else { key.to_owned() };
     let mut parts = key.split('.');
     let head = parts.next().unwrap_or_default();

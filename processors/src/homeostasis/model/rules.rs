@@ -7,6 +7,7 @@ use std::time::Duration;
 use homeostat_pipeline::finding::Severity;
 use homeostat_pipeline::settings::{Node, Position, did_you_mean};
 
+use super::inhibition::{self, Inhibitor};
 use super::place::{Block, Reader};
 use super::read::Severities;
 use super::requirement::{Measures, Outer, list, names_of_own};
@@ -40,6 +41,7 @@ pub(super) struct Draft {
     actions: Option<Vec<String>>,
     cooldown: Option<Duration>,
     group_by: Vec<String>,
+    inhibited_by: Vec<Inhibitor>,
     runbook: Option<String>,
     is_implicit: bool,
 }
@@ -59,14 +61,26 @@ pub(super) fn drafts(
 }
 
 fn draft(node: &Node, measures: &Measures, severities: &Severities, reader: &mut Reader) -> Option<Draft> {
-    let known = ["id", "metric", "condition", "for", "severity", "action", "cooldown", "group_by", "runbook"];
-    let block = reader.block(node, "the rule", &known, &["inhibited_by"]);
+    let known = [
+        "id",
+        "metric",
+        "condition",
+        "for",
+        "severity",
+        "action",
+        "cooldown",
+        "group_by",
+        "inhibited_by",
+        "runbook",
+    ];
+    let block = reader.block(node, "the rule", &known, &[]);
     let id = block.get("id").and_then(|node| Some((node.at.clone(), reader.read(node)?)));
     let holds_for = block.get("for").and_then(|node| Some((node.at.clone(), reader.period(block, "for")?)));
     let actions = actions(block, reader);
     let cooldown = reader.period(block, "cooldown");
     let labels = reader.words(block, "group_by").unwrap_or_default();
     let labels: BTreeSet<String> = labels.into_iter().map(|(_, label)| label).collect();
+    let inhibited_by = inhibition::read(block, reader);
     let runbook = runbook(block, reader);
     // Each of these is reported before the rule is given up.
     let measure = measure(block, measures, reader);
@@ -83,6 +97,7 @@ fn draft(node: &Node, measures: &Measures, severities: &Severities, reader: &mut
         actions,
         cooldown,
         group_by: labels.into_iter().collect(),
+        inhibited_by,
         runbook,
         is_implicit: false,
     })
@@ -198,6 +213,7 @@ pub(super) fn implicit<'a>(
                 actions: Some(class.actions.clone()),
                 cooldown: None,
                 group_by: group_by.clone().unwrap_or_default(),
+                inhibited_by: Vec::new(),
                 runbook: None,
                 is_implicit: true,
             });
@@ -248,6 +264,7 @@ pub(super) fn compile(
                 cooldown: draft.cooldown.unwrap_or(outer.defaults.cooldown),
                 measure: draft.measure,
                 group_by: draft.group_by,
+                inhibited_by: draft.inhibited_by,
                 runbook: draft.runbook,
                 at: draft.at,
             })

@@ -87,6 +87,8 @@ pub struct RuleView {
     pub cooldown: String,
     /// By which labels.
     pub group_by: Vec<String>,
+    /// The rules that keep it quiet while they fire: `REQ-…/id`.
+    pub inhibited_by: Vec<String>,
     /// A page for people.
     pub runbook: Option<String>,
     /// Whether it is made of the thresholds and the severity table.
@@ -263,6 +265,7 @@ fn rule(rule: &Rule) -> RuleView {
         actions: rule.actions.clone(),
         cooldown: period(rule.cooldown),
         group_by: rule.group_by.clone(),
+        inhibited_by: rule.inhibited_by.iter().map(ToString::to_string).collect(),
         runbook: rule.runbook.clone(),
         is_implicit: rule.is_implicit,
         recipients: rule.recipients.clone(),

@@ -36,7 +36,7 @@ fn quiet_of(text: &str) -> Option<Quiet> {
     [('~', Quiet::Cooldown), ('$', Quiet::Silenced), ('%', Quiet::Inhibited)].into_iter().find_map(of)
 }
 
-/// What is seen: nothing violated and inside the target (`in`), inside no target (`out`), pending, or a rule that fires
+/// What is seen: nothing violated and inside the target (`in`), inside no target (`out`), unknown, pending, or a rule that fires
 /// (`medium`, `high`, `critical`), `~`, `$`, `%` when it is kept quiet, `+` when a worse threshold is passed.
 fn seen(cause: Cause, text: &str) -> Conditions {
     let words = [("critical", Critical), ("high", High), ("medium", Medium)];
@@ -47,6 +47,7 @@ fn seen(cause: Cause, text: &str) -> Conditions {
         is_violated: severity.is_some() || text == "pending",
         is_inside_target: text == "in",
         passes_level: text.ends_with('+'),
+        is_unknown: text == "unknown",
     }
 }
 
@@ -124,6 +125,32 @@ fn after_it_is_resolved() {
     check("s", window, "pending", 900, (None, Phase::Resolved, Pending));
     check("s", window, "high", 900, (Some(Detected), Phase::Open, Relapsed));
     check("s", window, "high~", 900, (Some(Suppressed), Phase::Open, CoolingDown));
+}
+
+#[test]
+fn what_is_unknown_moves_nothing_however_long_it_lasts() {
+    for cause in [Cause::Window, Cause::Correction] {
+        check("q", cause, "unknown", 9_000, (None, Phase::Quiet, Reason::Unknown));
+    }
+    for from in ["o", "ot", "o~", "o$", "r", "s"] {
+        check(from, Cause::Window, "unknown", 9_000, (None, state(from).phase, Reason::Unknown));
+        let seen = seen(Cause::Window, "unknown");
+        let decision = decide(&state(from), &seen, at(9_000), &PATIENCE);
+        assert_eq!(state(from).after(&decision, &seen, at(9_000)), state(from), "{from}");
+    }
+    let waited = state("r").after_unknown(Duration::from_secs(60));
+    assert_eq!(decide(&waited, &seen(Cause::Window, "in"), at(359), &PATIENCE).transition, None);
+    assert_eq!(
+        decide(&waited, &seen(Cause::Window, "in"), at(360), &PATIENCE).transition,
+        Some(Transition::Resolved),
+        "the minute of which nothing is known does not count"
+    );
+    let held = state("s").after_unknown(Duration::from_secs(60));
+    assert_eq!(decide(&held, &seen(Cause::Window, "in"), at(959), &PATIENCE).transition, None);
+    assert_eq!(
+        decide(&held, &seen(Cause::Window, "in"), at(960), &PATIENCE).transition,
+        Some(Transition::Verified)
+    );
 }
 
 #[test]
@@ -248,6 +275,8 @@ wc q * $ medium,high,critical * suppressed  Silenced
 wc q * % medium,high,critical * suppressed  Inhibited
 wc q * * pending            *  -            Pending
 wc q * * in,out             *  -            Healthy
+wc q * * unknown            *  -            Unknown
+w ors * * unknown           *  -            Unknown
 w rs * - medium,high,critical * detected    Relapsed
 w rs * ~ medium,high,critical * suppressed  CoolingDown
 w rs * $ medium,high,critical * suppressed  Silenced
@@ -256,7 +285,7 @@ w rs * * pending            *  -            Pending
 w r  * * in,out             *  -            StillRecovering
 w s  * * in,out             *  -            NotYetVerified
 c rs * * *                  *  -            TooLateToMatter
-c o  * * medium,high,pending,in,out * -     TooLateToMatter
+c o  * * medium,high,pending,in,out,unknown * - TooLateToMatter
 w o  * * pending            *  -            Pending
 w o  * * in,out             *  recovering   BackInside
 wc o * -~ critical          t  updated      Escalated
@@ -296,7 +325,7 @@ fn every_combination_has_one_row_and_is_decided_as_it_says() {
     let (mut met, mut combinations) = (vec![0; rows.len()], 0);
     for (letter, cause) in causes {
         for (phase, was, is, told) in all_marks() {
-            for what in ["in", "out", "pending", "medium", "high", "critical"] {
+            for what in ["in", "out", "unknown", "pending", "medium", "high", "critical"] {
                 let fits = |pattern: &str, value: &str| pattern == "*" || pattern.contains(value);
                 let is_row = |row: &Vec<&str>| {
                     fits(row[0], letter)
@@ -312,7 +341,7 @@ fn every_combination_has_one_row_and_is_decided_as_it_says() {
                 met[found[0]] += 1;
                 combinations += 1;
                 let conditions = match what {
-                    "in" | "out" | "pending" => seen(cause, what),
+                    "in" | "out" | "unknown" | "pending" => seen(cause, what),
                     _ => seen(cause, &format!("{what}{is}")),
                 };
                 let decision = decide(&state(&format!("{phase}{was}{told}")), &conditions, at(9), &PATIENCE);
@@ -330,7 +359,7 @@ fn every_combination_has_one_row_and_is_decided_as_it_says() {
             }
         }
     }
-    assert_eq!(combinations, 5 * 4 * 4 * 4 * 2 * 6);
+    assert_eq!(combinations, 5 * 4 * 4 * 4 * 2 * 7);
     assert!(met.iter().all(|times| *times > 0), "a row is never met: {met:?}");
 }
 

@@ -11,7 +11,7 @@ fn the_models_of_the_documentation_load_without_a_warning() {
         .filter_map(|rest| rest.split("```").next())
         .filter(|block| block.contains("homeostasis_model:\n"))
         .collect();
-    assert_eq!(models.len(), 5);
+    assert_eq!(models.len(), 6);
     for model in models {
         let mut found = warnings(model);
         // Said of every model with flows.
