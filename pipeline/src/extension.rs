@@ -1,12 +1,12 @@
 //! What extensions give to components: authenticators, by the id that `auth: { authenticator: … }` names.
 //!
-//! A receiver asks its [`Guard`] before it reads a body, and answers `Unauthenticated` with [`refused`] when it says no; an
-//! exporter takes its [`Credentials`] anew for each attempt, because they are read again when their file changes. Neither waits,
-//! and neither is ever printed.
+//! A receiver asks its [`Guard`] before it reads a body, and waits where the answer has to be computed; an exporter takes its
+//! [`Credentials`] anew for each attempt, because they are read again when their file changes. Neither is ever printed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +16,46 @@ use crate::settings::{At, Problem, did_you_mean};
 
 /// Decides who may send.
 pub trait Guard: Send + Sync {
-    /// Whether the value of a request's `authorization` header lets it in. Takes equally long for every wrong one.
-    fn admits(&self, authorization: Option<&[u8]>) -> bool;
+    /// What it says to the value of a request's `authorization` header. How long that takes does not tell how much of a wrong
+    /// secret was right.
+    fn judge(&self, authorization: Option<&[u8]>) -> Verdict;
 
     /// The scheme for `www-authenticate`: `Bearer`, `Basic realm="homeostat"`.
     fn challenge(&self) -> &'static str;
+}
+
+/// What a guard says. Most know at once, and that costs nothing.
+pub enum Verdict {
+    /// It may send.
+    Admitted,
+    /// It may not.
+    Refused,
+    /// It has to be computed: whether it may send, or `Unavailable` where that cannot be found out now.
+    Pending(BoxFuture<'static, Result<bool, Refusal>>),
+}
+
+impl Verdict {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// `Unauthenticated` when the credentials are missing or wrong, and it does not say which; `Unavailable` as above.
+    pub async fn known(self) -> Result<(), Refusal> {
+        let is_admitted = match self {
+            Verdict::Admitted => true,
+            Verdict::Refused => false,
+            Verdict::Pending(check) => check.await?,
+        };
+        let refused = || {
+            Refusal::rejected(Cause::Unauthenticated, "no valid credentials: send them in `authorization`")
+        };
+        is_admitted.then_some(()).ok_or_else(refused)
+    }
+}
+
+impl From<bool> for Verdict {
+    fn from(is_admitted: bool) -> Verdict {
+        if is_admitted { Verdict::Admitted } else { Verdict::Refused }
+    }
 }
 
 /// Says who is sending.
@@ -60,11 +95,6 @@ pub struct Extensions {
 pub struct Auth {
     /// An extension's id.
     pub authenticator: At<String>,
-}
-
-/// The refusal of a request whose credentials are missing or wrong; it does not say which.
-pub fn refused() -> Refusal {
-    Refusal::rejected(Cause::Unauthenticated, "no valid credentials: send them in `authorization`")
 }
 
 /// Whether two secrets are the same, in a time that does not depend on where they differ.

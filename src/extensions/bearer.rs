@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use homeostat_pipeline::extension::{Authenticator, Credentials, Guard, is_same};
+use homeostat_pipeline::extension::{Authenticator, Credentials, Guard, Verdict, is_same};
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Files, Problem};
 use homeostat_pipeline::watch::{EVERY, Watched, watch};
@@ -96,13 +96,11 @@ impl Bearer {
 struct Header(Arc<Watched<Tokens>>);
 
 impl Guard for Header {
-    fn admits(&self, authorization: Option<&[u8]>) -> bool {
+    fn judge(&self, authorization: Option<&[u8]>) -> Verdict {
         let given = authorization.unwrap_or_default();
-        self.0
-            .get()
-            .0
-            .iter()
-            .fold(false, |is_good, token| is_same(given, token.reveal().as_bytes()) | is_good)
+        let tokens = self.0.get();
+        let is_good = |is_good, token: &Secret| is_same(given, token.reveal().as_bytes()) | is_good;
+        tokens.0.iter().fold(false, is_good).into()
     }
 
     fn challenge(&self) -> &'static str {
@@ -147,7 +145,7 @@ mod tests {
         let opened = authenticator.open(&files, CancellationToken::new()).unwrap();
         let (guard, credentials) = (opened.guard.unwrap(), opened.credentials.unwrap());
         assert_eq!(credentials.authorization().reveal(), "Bearer hunter2");
-        assert!(guard.admits(Some(b"Bearer hunter2")));
+        assert!(guard.judge(Some(b"Bearer hunter2")).known().await.is_ok());
         for wrong in [
             None,
             Some(&b""[..]),
@@ -156,7 +154,7 @@ mod tests {
             Some(b"Bearer hunter22"),
             Some(b"bearer hunter2"),
         ] {
-            assert!(!guard.admits(wrong), "{wrong:?}");
+            assert!(guard.judge(wrong).known().await.is_err(), "{wrong:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use homeostat_config::Spec;
-use homeostat_pipeline::extension::{Authenticator, Credentials, Extensions, Guard};
+use homeostat_pipeline::extension::{Authenticator, Credentials, Extensions, Guard, Verdict};
 use homeostat_pipeline::registry::show;
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{Files, Node, Problem, Value, did_you_mean, read};
@@ -268,8 +268,8 @@ impl Extension {
 struct Nobody;
 
 impl Guard for Nobody {
-    fn admits(&self, _authorization: Option<&[u8]>) -> bool {
-        false
+    fn judge(&self, _authorization: Option<&[u8]>) -> Verdict {
+        Verdict::Refused
     }
 
     fn challenge(&self) -> &'static str {

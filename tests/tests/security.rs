@@ -49,7 +49,7 @@ receivers:
 exporters: { otlp/backend: { endpoint: "http://BACKEND" } }
 extensions:
   bearertokenauth: { filename: token.txt }
-  basicauth: { htpasswd: { inline: "me:canary-password" } }
+  basicauth: { htpasswd: { file: .htpasswd } }
   health_check: { endpoint: 127.0.0.1:HEALTH, path: /health }
 service:
   storage: none
@@ -82,6 +82,9 @@ service:
 const TOKEN: &str = "canary-token";
 const PASSWORD: &str = "canary-password";
 
+/// bcrypt's of it, by crypt(3).
+const HASHED_PASSWORD: &str = "$2y$05$Vd1oWjLqjPnQKkL9iKkQyu3C4u3UEKCLSUHTxSUerNR/1vJP5EfO2";
+
 async fn sidecar(folder: &Path, token: &str) -> Homeostat {
     let environment = [("CANARY_TOKEN", token), ("CANARY_PASSWORD", PASSWORD), ("RUST_LOG", "debug")];
     Homeostat::try_start(folder, &environment).await.expect("the sidecar starts")
@@ -97,6 +100,7 @@ async fn what_one_sends_with_tls_and_credentials_the_next_takes_and_nobody_print
     }
     let health = free_port();
     write(server.path(), "token.txt", TOKEN);
+    write(server.path(), ".htpasswd", &format!("me:{HASHED_PASSWORD}\n"));
     let config =
         GATEWAY.replace("BACKEND", &backend.address.to_string()).replace("HEALTH", &health.to_string());
     write(server.path(), "config.yaml", &config);
@@ -180,7 +184,7 @@ async fn validate_names_every_mistake_beside_a_secret_and_no_secret() {
             "is no header's name",
             "line 1 is not `user:password`",
             "have no colon in it",
-            "is hashed",
+            "is no hash of it: copy the whole line",
             "unknown extension type `helth_check`",
             "health_check",
         ] {
@@ -256,6 +260,7 @@ async fn beyond_loopback_both_tls_and_credentials_are_wanted() {
     let folder = tempfile::tempdir().expect("a folder");
     certificates(folder.path());
     write(folder.path(), "token.txt", TOKEN);
+    write(folder.path(), ".htpasswd", &format!("me:{HASHED_PASSWORD}\n"));
     let whole = GATEWAY.replace("BACKEND", "127.0.0.1:1").replace("HEALTH", "0");
     let without = |part: &str| {
         assert!(whole.contains(part), "{part}");

@@ -44,7 +44,7 @@ pub async fn answer(intake: &Intake, request: Request<Incoming>, peer: IpAddr) -
 }
 
 async fn call(intake: &Intake, request: Request<Incoming>, peer: IpAddr) -> Result<Taken, Refusal> {
-    intake.authenticate(request.headers())?;
+    intake.authenticate(request.headers()).await?;
     let signal = route(request.uri().path()).ok_or_else(|| {
         Refusal::rejected(Cause::Unknown, format!("{} is not served here", request.uri().path()))
     })?;

@@ -11,7 +11,7 @@ use homeostat_pipeline::batch::{Batch, Compression, Content, Frame, Signal, Tele
 use homeostat_pipeline::budget::Budget;
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::engine::Inlet;
-use homeostat_pipeline::extension::{self, Guard};
+use homeostat_pipeline::extension::Guard;
 use homeostat_pipeline::otlp;
 use homeostat_pipeline::refusal::{Answer, Cause, Refusal};
 use http::{HeaderMap, HeaderValue, header};
@@ -105,11 +105,10 @@ impl Intake {
     /// Refuses whose credentials are missing or wrong. Asked before anything else, and before a body is read.
     ///
     /// # Errors
-    /// The same for all of them.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// The same for all of them; `Unavailable` where credentials cannot be checked now.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(guard) = &self.guard else { return Ok(()) };
-        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        if guard.admits(authorization) { Ok(()) } else { Err(extension::refused()) }
+        guard.judge(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes)).known().await
     }
 
     /// Refuses what nobody takes, and everything while the process stops. Asked before a body is read.

@@ -67,8 +67,8 @@ async fn respond(
 ) -> Response<Reply> {
     let (parts, mut body) = request.into_parts();
     let content = if is_kind(&parts.headers, &JSON) { Content::Json } else { Content::Protobuf };
-    if let Err(refusal) = intake.authenticate(&parts.headers) {
-        return unauthenticated(intake, content, &parts, &mut body, refusal).await;
+    if let Err(refusal) = intake.authenticate(&parts.headers).await {
+        return turned_away(intake, content, &parts, &mut body, refusal).await;
     }
     let refusal = match paths.route(parts.uri.path()) {
         Some(_) if parts.method != Method::POST => {
@@ -101,7 +101,7 @@ async fn respond(
 }
 
 /// Nothing of a stranger's body is read but what lets an HTTP/1.1 client see the answer.
-async fn unauthenticated(
+async fn turned_away(
     intake: &Intake,
     content: Content,
     parts: &Parts,
@@ -109,11 +109,11 @@ async fn unauthenticated(
     refusal: Refusal,
 ) -> Response<Reply> {
     let mut response = failure(intake, content, &refusal);
-    intake.meter.answered(&Err(refusal));
-    if let Some(guard) = &intake.guard {
+    if let (Some(guard), false) = (&intake.guard, refusal.is_retryable()) {
         let challenge = HeaderValue::from_static(guard.challenge());
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
+    intake.meter.answered(&Err(refusal));
     if parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT) {
         body::discard(body, DISCARD_STRANGER_BYTES, DISCARD_STRANGER).await;
     }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use homeostat_pipeline::extension::Guard;
+use homeostat_pipeline::extension::{Guard, Verdict};
+use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::settings::{Files, Node, Problem, Value};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
@@ -22,8 +23,17 @@ use super::*;
 struct Password;
 
 impl Guard for Password {
-    fn admits(&self, authorization: Option<&[u8]>) -> bool {
-        authorization == Some(b"Bearer good")
+    fn judge(&self, authorization: Option<&[u8]>) -> Verdict {
+        match authorization {
+            Some(b"Bearer busy") => {
+                Verdict::Pending(Box::pin(async { Err(Refusal::busy("credentials cannot be checked now")) }))
+            }
+            Some(b"Bearer slow") => Verdict::Pending(Box::pin(async {
+                tokio::task::yield_now().await;
+                Ok(true)
+            })),
+            other => (other == Some(b"Bearer good")).into(),
+        }
     }
 
     fn challenge(&self) -> &'static str {
@@ -59,6 +69,19 @@ async fn without_the_right_credentials_nothing_is_taken() {
     assert_eq!(server.call(TRACE_EXPORT, &[GRPC, good], frame).await.grpc_code(), 0);
     assert_eq!(server.post("/v1/traces", &[PROTOBUF, good], spans(1)).await.status, StatusCode::OK);
     assert_eq!(server.gate.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_checked_now_are_to_come_again() {
+    let server = guarded().await;
+    let busy = ("authorization", "Bearer busy");
+    assert_eq!(server.call(TRACE_EXPORT, &[GRPC, busy], framed(0, &spans(1))).await.grpc_code(), 14);
+    let said = server.post("/v1/traces", &[PROTOBUF, busy], spans(1)).await;
+    assert_eq!((said.status.as_u16(), said.http_details().code), (503, 14));
+    assert!(said.headers.contains_key("retry-after") && !said.headers.contains_key("www-authenticate"));
+    assert!(server.gate.seen().is_empty());
+    let slow = ("authorization", "Bearer slow");
+    assert_eq!(server.post("/v1/traces", &[PROTOBUF, slow], spans(1)).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

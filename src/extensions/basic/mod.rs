@@ -5,21 +5,26 @@
 //! basicauth/client: { client_auth: { username: me, password: "${env:PASSWORD}" } }
 //! ```
 //!
-//! Lines are `user:password` in plain text. Deliberately absent: hashed passwords, because a hash that is slow enough to be
-//! worth having costs more per request than all that homeostat does with it; keep the file as you keep a key.
+//! Lines are `user:password`, in plain text or hashed as `htpasswd` does it ([`password`]); what of them was found right is
+//! remembered ([`users`]), so that a slow hash is not paid for with each request.
+
+mod password;
+mod users;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use homeostat_pipeline::extension::{Authenticator, Credentials, Guard, is_same};
+use homeostat_pipeline::extension::{Authenticator, Credentials, Guard, Verdict};
 use homeostat_pipeline::secret::Secret;
 use homeostat_pipeline::settings::{At, Files, Problem};
 use homeostat_pipeline::watch::{EVERY, Watched, watch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+use users::{Checks, Users};
 
 /// Its settings.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -57,34 +62,8 @@ fn header(pair: &str) -> Secret {
     Secret::new(format!("Basic {}", STANDARD.encode(pair)))
 }
 
-/// The header's value of each line.
-fn users(text: &str) -> anyhow::Result<Vec<Secret>> {
-    let mut users = Vec::new();
-    for (at, line) in text.lines().map(str::trim).enumerate() {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let number = at + 1;
-        let Some((user, password)) =
-            line.split_once(':').filter(|(user, password)| !user.is_empty() && !password.is_empty())
-        else {
-            anyhow::bail!("line {number} is not `user:password`");
-        };
-        let is_hashed = ["$2", "$apr1$", "$5$", "$6$", "{SHA}"].iter().any(|mark| password.starts_with(mark));
-        anyhow::ensure!(
-            !is_hashed,
-            "the password of `{user}` in line {number} is hashed: write it in plain text"
-        );
-        users.push(header(line));
-    }
-    Ok(users)
-}
-
-fn all_users(inline: Option<&Secret>, file: Option<&str>) -> anyhow::Result<Vec<Secret>> {
-    let mut all = users(inline.map_or("", Secret::reveal))?;
-    all.extend(users(file.unwrap_or_default())?);
-    anyhow::ensure!(!all.is_empty(), "there is no `user:password` in it");
-    Ok(all)
+fn users(inline: Option<&Secret>, file: Option<&str>) -> anyhow::Result<Users> {
+    Users::read(&[inline.map_or("", Secret::reveal), file.unwrap_or_default()])
 }
 
 impl Basic {
@@ -111,7 +90,7 @@ impl Basic {
         match read {
             Ok(text) => {
                 let inline = htpasswd.inline.as_ref().map(|inline| &inline.value);
-                if let Err(error) = all_users(inline, text.as_deref()) {
+                if let Err(error) = users(inline, text.as_deref()) {
                     problems.push(Problem {
                         at: at.cloned(),
                         is_warning: false,
@@ -135,9 +114,10 @@ impl Basic {
             let paths = htpasswd.file.iter().map(|file| files.resolve(Path::new(&file.value))).collect();
             let make = move |texts: &[Vec<u8>]| {
                 let text = texts.first().map(|text| std::str::from_utf8(text)).transpose();
-                all_users(inline.as_ref(), text.map_err(|_| anyhow::anyhow!("it is no text"))?)
+                users(inline.as_ref(), text.map_err(|_| anyhow::anyhow!("it is no text"))?)
             };
-            authenticator.guard = Some(Arc::new(Users(watch(paths, EVERY, stop, Box::new(make))?)));
+            let users = watch(paths, EVERY, stop, Box::new(make))?;
+            authenticator.guard = Some(Arc::new(Door { users, checks: Checks::default() }));
         }
         if let Some(client) = &self.client_auth {
             let pair = Secret::new(format!("{}:{}", client.username.value, client.password.value.reveal()));
@@ -147,18 +127,14 @@ impl Basic {
     }
 }
 
-struct Users(Arc<Watched<Vec<Secret>>>);
+struct Door {
+    users: Arc<Watched<Users>>,
+    checks: Checks,
+}
 
-impl Guard for Users {
-    fn admits(&self, authorization: Option<&[u8]>) -> bool {
-        let Some((scheme, rest)) = authorization.and_then(|value| value.split_at_checked(6)) else {
-            return false;
-        };
-        if !scheme.eq_ignore_ascii_case(b"basic ") {
-            return false;
-        }
-        let given = [b"Basic ", rest.trim_ascii()].concat();
-        self.0.get().iter().fold(false, |is_good, user| is_same(&given, user.reveal().as_bytes()) | is_good)
+impl Guard for Door {
+    fn judge(&self, authorization: Option<&[u8]>) -> Verdict {
+        self.users.get().judge(authorization, &self.checks)
     }
 
     fn challenge(&self) -> &'static str {
@@ -178,16 +154,6 @@ impl Credentials for Client {
 mod tests {
     use super::*;
 
-    #[test]
-    fn lines_are_pairs_in_plain_text_and_are_never_quoted() {
-        assert_eq!(users("# us\nme:a:b\n\nyou:x").unwrap(), [header("me:a:b"), header("you:x")]);
-        for bad in ["hunter2", ":hunter2", "me:", "me:$2y$10$hunter2", "me:{SHA}hunter2"] {
-            let error = users(bad).unwrap_err().to_string();
-            assert!(error.contains("line 1") && !error.contains("hunter2"), "{error}");
-        }
-        assert!(all_users(None, Some("#\n")).is_err());
-    }
-
     #[tokio::test]
     async fn who_is_sent_is_who_is_admitted() {
         let node = homeostat_config::parse(
@@ -203,17 +169,35 @@ mod tests {
         let (guard, sent) = (opened.guard.unwrap(), opened.credentials.unwrap().authorization());
         // RFC 4648 of `me:hunter2`.
         assert_eq!(sent.reveal(), "Basic bWU6aHVudGVyMg==");
-        assert!(
-            guard.admits(Some(sent.reveal().as_bytes())) && guard.admits(Some(b"basic bWU6aHVudGVyMg=="))
+        assert!(guard.judge(Some(sent.reveal().as_bytes())).known().await.is_ok());
+        assert!(guard.judge(None).known().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_forgets_who_was_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(".htpasswd");
+        let line = |hash: &str| format!("me:{hash}\n");
+        // By htpasswd and by crypt(3).
+        let (of_password, of_hunter2) = (
+            "$2y$05$nC6nErr9XZJuMJ57WyCob.EuZEjylDt2KaHfbfOtyb.EgL1I2jCVa",
+            "$2y$05$abcdefghijklmnopqrstuuoXuKqgZXLiJqzfmMXDDhSFPIvxV7t8.",
         );
-        for wrong in [
-            None,
-            Some(&b"Basic"[..]),
-            Some(b"Basic "),
-            Some(b"Bearer bWU6aHVudGVyMg=="),
-            Some(b"Basic bWU6aHVudGVyMw=="),
-        ] {
-            assert!(!guard.admits(wrong), "{wrong:?}");
+        std::fs::write(&file, line(of_password)).unwrap();
+        let make =
+            |texts: &[Vec<u8>]| users(None, texts.first().map(|text| std::str::from_utf8(text)).transpose()?);
+        let stop = CancellationToken::new();
+        let every = std::time::Duration::from_millis(5);
+        let watched = watch(vec![file.clone()], every, stop.clone(), Box::new(make)).unwrap();
+        let door = Door { users: watched, checks: Checks::default() };
+        let password = header("me:password");
+        let asks = async || door.judge(Some(password.reveal().as_bytes())).known().await.is_ok();
+        assert!(asks().await && asks().await);
+        std::fs::write(&file, line(of_hunter2)).unwrap();
+        while asks().await {
+            tokio::task::yield_now().await;
         }
+        assert!(door.judge(Some(header("me:hunter2").reveal().as_bytes())).known().await.is_ok());
+        stop.cancel();
     }
 }
