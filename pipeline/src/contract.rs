@@ -72,9 +72,8 @@ pub trait TelemetryExporter: Send + Sync {
     async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal>;
 
     /// Whether it answers before its backend has, from a queue of its own. Then it counts itself what was sent and what was not.
-    fn is_queued(&self) -> bool {
-        false
-    }
+    /// Has no default, so that nobody who stands before another exporter forgets to ask it.
+    fn is_queued(&self) -> bool;
 }
 
 /// One entry that a sink refuses for good.

@@ -100,6 +100,10 @@ impl TelemetryExporter for Takes {
     async fn export(&self, _telemetry: &Telemetry, _deadline: Instant) -> Result<Taken, Refusal> {
         Ok(Taken::default())
     }
+
+    fn is_queued(&self) -> bool {
+        false
+    }
 }
 
 fn node(value: Value) -> Node {

@@ -154,6 +154,10 @@ impl TelemetryExporter for Exporter {
         }
         Ok(Taken::default())
     }
+
+    fn is_queued(&self) -> bool {
+        false
+    }
 }
 
 impl Exporter {

@@ -207,6 +207,10 @@ impl TelemetryExporter for Exporter {
             last_reason = Some(reason);
         }
     }
+
+    fn is_queued(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use metrics::Counter;
 use tokio::time::Instant;
 
 use super::complaint::Complaint;
+use super::fuse::Fuse;
 use crate::batch::{RequestHash, Signal, Telemetry};
 use crate::budget::Budget;
 use crate::contract::{Taken, TelemetryExporter};
@@ -28,7 +29,7 @@ pub(super) struct Outlet {
     id: String,
     /// Its bit in what is remembered of a request; exporters beyond the 64th are not remembered.
     bit: u64,
-    exporter: Arc<dyn TelemetryExporter>,
+    exporter: Fuse,
     meters: [Meters; 3],
     complaint: Complaint,
 }
@@ -57,12 +58,13 @@ impl Outlet {
                 },
             }
         });
+        let exporter = Fuse::new(id, exporter);
         Outlet { id: id.to_owned(), bit, exporter, meters, complaint: Complaint::default() }
     }
 
     /// Whether it leads to this very instance.
     pub(super) fn leads_to(&self, exporter: &Arc<dyn TelemetryExporter>) -> bool {
-        std::ptr::addr_eq(Arc::as_ptr(&self.exporter), Arc::as_ptr(exporter))
+        std::ptr::addr_eq(Arc::as_ptr(self.exporter.exporter()), Arc::as_ptr(exporter))
     }
 
     async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal> {
@@ -72,7 +74,7 @@ impl Outlet {
             Ok(taken) => telemetry.records.saturating_sub(taken.rejected + taken.share),
             Err(_) => 0,
         };
-        if !self.exporter.is_queued() {
+        if !self.exporter.exporter().is_queued() {
             meters.sent.increment(sent);
             meters.failed.increment(telemetry.records - sent);
         }

@@ -8,6 +8,7 @@ mod decide;
 mod deliveries;
 mod fold;
 mod forward;
+pub(crate) mod fuse;
 mod inlet;
 mod plan;
 mod reload;

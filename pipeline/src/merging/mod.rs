@@ -4,7 +4,7 @@
 //! became of its own records, so merging changes how often a backend is called and never what OK means:
 //!
 //! - the merged request has the earliest of its senders' deadlines; when time runs out, those who have more go on without the rest;
-//! - a merged request that is refused for good is halved and tried again until the request that is at fault stands alone;
+//! - a merged request that is refused for good, or that the exporter panics at, is halved and tried again until the request that is at fault stands alone;
 //! - of a partial success each sender hears what is certain about its own records and the backend's words;
 //! - a request whose sender has gone before the merged one is sent is left out: it will come again.
 //!
@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::batch::{Compression, Content, Frame, Signal, Telemetry};
 use crate::budget::{Budget, Charge, Class};
 use crate::contract::{Taken, TelemetryExporter};
+use crate::engine::fuse::Fuse;
 use crate::refusal::Refusal;
 
 /// No request waits longer for others, for its sender waits with it.
@@ -58,7 +59,7 @@ pub struct Merging {
 /// What waits of one signal.
 struct Lane {
     signal: Signal,
-    exporter: Arc<dyn TelemetryExporter>,
+    exporter: Fuse,
     limits: Limits,
     budget: Budget,
     open: Mutex<Open>,
@@ -110,7 +111,7 @@ impl Merging {
         let lanes = Signal::ALL.map(|signal| {
             Arc::new(Lane {
                 signal,
-                exporter: exporter.clone(),
+                exporter: Fuse::new(exporter_id, exporter.clone()),
                 limits: limits.clone(),
                 budget: budget.clone(),
                 open: Mutex::default(),
@@ -142,7 +143,7 @@ impl TelemetryExporter for Merging {
     }
 
     fn is_queued(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.exporter.is_queued())
+        self.lanes.iter().any(|lane| lane.exporter.exporter().is_queued())
     }
 }
 
@@ -206,7 +207,7 @@ impl Lane {
         self.meters.records.record(members.iter().map(|member| member.telemetry.records).sum::<u64>() as f64);
         let mut parts = vec![members];
         while let Some(part) = parts.pop() {
-            // Refused for good as a whole: one of them is at fault, so that halves find it.
+            // Refused for good as a whole, or a panic: one of them is at fault, so that halves find it.
             if let Some((first, second)) = self.attempt(part).await {
                 parts.extend([second, first]);
             }
@@ -231,16 +232,16 @@ impl Lane {
                 each.buffer_unordered(ALONE_MAX).collect::<()>().await;
                 return None;
             };
-            match self.exporter.export(&merged, deadline).await {
-                Ok(taken) => {
+            match self.exporter.call(&merged, deadline).await {
+                Some(Ok(taken)) => {
                     answer::taken(members, &taken);
                     return None;
                 }
-                Err(Refusal::Rejected { .. }) => {
+                Some(Err(Refusal::Rejected { .. })) | None => {
                     let second = members.split_off(members.len() / 2);
                     return Some((members, second));
                 }
-                Err(refusal) => {
+                Some(Err(refusal)) => {
                     let is_late = Instant::now() + SAME_DEADLINE >= deadline;
                     let has_time = |member: &Member| is_late && member.deadline >= deadline + SAME_DEADLINE;
                     let (patient, others): (Vec<_>, Vec<_>) = members.into_iter().partition(has_time);

@@ -16,7 +16,7 @@ fn request(text: &str) -> Telemetry {
     Telemetry { signal: Signal::Traces, frame, body, records: text.matches(',').count() as u64 }
 }
 
-/// Takes `latency`; refuses for good what holds `bad`, and for now what holds `busy`; takes nothing before `up`.
+/// Takes `latency`; refuses for good what holds `bad`, and for now what holds `busy`; panics at `panic`; takes nothing before `up`.
 struct Backend {
     latency: Duration,
     up: Instant,
@@ -55,6 +55,7 @@ impl TelemetryExporter for Backend {
         tokio::time::sleep_until(done).await;
         let text = String::from_utf8(telemetry.body.to_vec()).unwrap();
         assert_eq!(telemetry.records, text.matches(',').count() as u64);
+        assert!(!text.contains("panic"), "as it was told");
         if text.contains("busy") {
             return Err(Refusal::busy("not now"));
         }
@@ -64,6 +65,10 @@ impl TelemetryExporter for Backend {
         let words = text.split_terminator(',').map(str::to_owned);
         self.took.lock().unwrap().extend(words);
         Ok(self.said.clone())
+    }
+
+    fn is_queued(&self) -> bool {
+        false
     }
 }
 
@@ -183,6 +188,18 @@ async fn a_bad_request_does_not_reject_its_neighbours() {
     took.sort();
     assert_eq!(took, ["a", "b", "c", "e", "f", "g", "h"]);
     assert_eq!(backend.calls().len(), 7, "halves find it: 1 + 2 + 2 + 2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_exporter_panics_at_comes_again_and_its_neighbours_are_taken() {
+    let backend = Backend::new(10);
+    let merging = merging(&backend, limits(100, 100, None), &budget());
+    let outcomes = send(&merging, &[(0, 9000, "a,"), (0, 9000, "panic,"), (0, 9000, "c,")]).await;
+    assert_eq!(
+        kinds(&outcomes).into_iter().map(|(_, kind)| kind).collect::<Vec<_>>(),
+        ["taken", "later", "taken"]
+    );
+    assert_eq!(*backend.took.lock().unwrap(), ["a", "c"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -248,6 +248,10 @@ impl TelemetryExporter for Backend {
         }
         self.script.lock().unwrap().pop_front().unwrap_or(Ok(Taken::default()))
     }
+
+    fn is_queued(&self) -> bool {
+        false
+    }
 }
 
 /// Keeps what it gets; refuses while it is down.

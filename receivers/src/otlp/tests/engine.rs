@@ -9,12 +9,20 @@ use homeostat_pipeline::storage::{StorageSettings, Store};
 
 use super::*;
 
+/// Panics at a request of so many records.
+const UNLUCKY: u64 = 13;
+
 struct Backend(Arc<Fake>);
 
 #[async_trait]
 impl TelemetryExporter for Backend {
     async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal> {
+        assert!(telemetry.records != UNLUCKY, "the exporter was told to panic");
         Gate::submit(&self.0, telemetry.clone(), deadline).await
+    }
+
+    fn is_queued(&self) -> bool {
+        false
     }
 }
 
@@ -70,6 +78,37 @@ async fn what_the_backend_says_reaches_the_sender_through_the_engine() {
     // No pipeline takes logs.
     let said = send(&poster, "POST", format!("http://{}/v1/logs", addrs[1]), &[PROTOBUF], logs(1)).await;
     assert_eq!(said.status.as_u16(), 404);
+
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    engine.stop(Instant::now() + Duration::from_secs(120)).await;
+}
+
+#[tokio::test]
+async fn an_exporter_that_panics_harms_one_request_and_not_the_connection() {
+    let (budget, backend) = (Budget::new(64 << 20), Arc::new(Fake::default()));
+    let engine = engine(&budget, &backend);
+    let receiver: Box<dyn contract::Receiver> = Box::new(open(&budget).await);
+    let grpc = receiver.local_addrs()[0];
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(receiver.run(engine.inlet("otlp"), stop.clone()));
+
+    let stream = hyper_util::rt::TokioIo::new(tokio::net::TcpStream::connect(grpc).await.unwrap());
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut codes = Vec::new();
+    for count in [1, UNLUCKY as usize, 2] {
+        let request = Request::post(format!("http://{grpc}{TRACE_EXPORT}")).header(GRPC.0, GRPC.1);
+        let request = request.body(Full::new(Bytes::from(framed(0, &spans(count))))).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        let headers = answer.headers().clone();
+        let trailers = answer.into_body().collect().await.unwrap().trailers().cloned();
+        codes.push(tonic::Status::from_header_map(&trailers.unwrap_or(headers)).unwrap().code() as i32);
+    }
+    assert_eq!(codes, [0, 14, 0]);
+    assert_eq!(backend.seen().iter().map(|telemetry| telemetry.records).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(budget.used_bytes(), 0);
 
     stop.cancel();
     running.await.unwrap().unwrap();
