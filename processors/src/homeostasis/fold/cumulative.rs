@@ -1,11 +1,14 @@
 //! Points that count since a start: kept as they came, and differenced in the order of time when their window is judged.
 //!
 //! - A series is who reports (resource, scope, metric, attributes) since one start.
-//! - What was added between two points belongs to the window of the later one. Where more than a window lies between them, the window
-//!   gets its part of it.
+//! - What was added between two points belongs to the window of the later one. Where the window that is read is shorter than the time
+//!   between them, it gets its part of it.
 //! - A drop is a reset: all that the later point says was added since. So is a start after the last point of the series before.
+//! - A point from before its pane is the last one of a pane that is gone: it adds nothing.
 //! - The first point of a series is only where counting begins, unless it says a start less than a window ago, or comes after a reset.
 
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use super::super::codec::{Reader, Writer};
 use super::dist::Observation;
 use super::pane::Pane;
 use super::points::{bounds_of, indexed};
-use super::window::{Span, Windows};
+use super::window::{Span, Window, Windows};
 
 /// A cumulative point. Ordered by slot, series and time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,72 +64,159 @@ impl Raw {
         Ok(Raw { slot, series, time, bits, is_error: is_error != 0, wants_low: wants_low != 0, sketch })
     }
 
-    fn is_of(&self, slot: u32, id: [u8; 16]) -> bool {
-        self.slot == slot && self.series.id == id
+    /// Before or after all points of a series in the order of points: the one at the edge of time.
+    fn edge(slot: u32, series: Series, time: i64) -> Raw {
+        let is_last = time == i64::MAX;
+        let bits = if is_last { u64::MAX } else { 0 };
+        Raw { slot, series, time, bits, is_error: is_last, wants_low: is_last, sketch: Box::default() }
     }
 }
 
-/// The pane with what its cumulative points added; none where it has none. What was added in longer than `size`, a window, is
-/// spread over that time.
-pub fn resolved(windows: &Windows, span: Span, subject: u64, pane: &Pane, size: Duration) -> Option<Pane> {
+/// The last point of a series among these.
+fn last_of(raw: &BTreeSet<Raw>, slot: u32, series: Series) -> Option<&Raw> {
+    let all = Raw::edge(slot, series, i64::MIN)..=Raw::edge(slot, series, i64::MAX);
+    raw.range(all).next_back()
+}
+
+/// The points of who reports, whatever the start.
+fn all_of(raw: &BTreeSet<Raw>, slot: u32, id: [u8; 16]) -> impl Iterator<Item = &Raw> {
+    let first = Raw::edge(slot, Series { id, start: 0 }, i64::MIN);
+    let last = Raw::edge(slot, Series { id, start: u64::MAX }, i64::MAX);
+    raw.range(first..=last)
+}
+
+/// The pane with what its cumulative points added; none where it has none. What was added in longer than `length`, the window
+/// that is read, is spread over that time; `size` is that of the model's windows.
+pub fn resolved(
+    windows: &Windows,
+    span: Span,
+    subject: u64,
+    pane: &Pane,
+    (size, length): (Duration, Duration),
+) -> Option<Pane> {
     if pane.raw.is_empty() {
         return None;
     }
     let mut out = pane.without_raw();
+    let earlier: Vec<&BTreeSet<Raw>> = earlier(windows, span, subject).map(|pane| &pane.raw).collect();
     let raw: Vec<&Raw> = pane.raw.iter().collect();
-    for series in raw.chunk_by(|a, b| (a.slot, a.series) == (b.slot, b.series)) {
-        let first = series[0];
-        let before = earlier(windows, span, subject);
-        let mut previous = before
-            .filter_map(|pane| {
-                pane.raw.iter().rfind(|raw| (raw.slot, raw.series) == (first.slot, first.series))
-            })
-            .next();
-        for now in series {
-            let Some(point) = Point::decode(&now.sketch).ok() else { continue };
-            let added = match previous {
-                Some(previous) => added(previous, now, &point.content),
-                None if begins(windows, span, subject, pane, now, size) => whole(now, &point.content),
-                None => None,
-            };
-            let since = previous.map_or(now.series.start.cast_signed(), |previous| previous.time);
-            previous = Some(now);
-            let Some(added) = added else { continue };
-            let place = out.locate(now.slot);
-            let dist = out.at(place);
-            match thinned(added, now.time.saturating_sub(since), size) {
-                Added::Sum(value) => {
-                    let seen = Observation { value, count: 1, is_error: false, trace: [0; 16] };
-                    dist.add(&seen, now.wants_low);
+    for of_one in raw.chunk_by(|a, b| (a.slot, a.series.id) == (b.slot, b.series.id)) {
+        let starts = Starts::new(of_one, &earlier);
+        for series in of_one.chunk_by(|a, b| a.series == b.series) {
+            let first = series[0];
+            let mut previous = earlier.iter().find_map(|raw| last_of(raw, first.slot, first.series));
+            for now in series {
+                if now.time < span.start.as_nanos() {
+                    // Of a pane that is gone: only where counting goes on.
+                    previous = Some(now);
+                    continue;
                 }
-                Added::Histogram(histogram) => dist.add_histogram(&histogram, now.is_error),
-                Added::Exponential(exponential) => dist.add_exponential(&exponential, now.is_error),
+                let Some(point) = Point::decode(&now.sketch).ok() else { continue };
+                let added = match previous {
+                    Some(previous) => added(previous, now, &point.content),
+                    None if starts.begins(now, size) => whole(now, &point.content),
+                    None => None,
+                };
+                let since = previous.map_or(now.series.start.cast_signed(), |previous| previous.time);
+                previous = Some(now);
+                let Some(added) = added else { continue };
+                put(&mut out, now, &point, thinned(added, now.time.saturating_sub(since), length));
             }
-            dist.add_exemplars(&point.exemplars, now.is_error, now.wants_low);
         }
     }
     Some(out)
 }
 
-/// The subject's panes of earlier windows, the latest first.
-fn earlier(windows: &Windows, span: Span, subject: u64) -> impl Iterator<Item = &Pane> {
-    let before = windows.range((Bound::Unbounded, Bound::Excluded(span))).rev();
-    before.filter_map(move |(_, window)| window.pane(subject))
+/// Adds what a point added to its distribution.
+fn put(out: &mut Pane, now: &Raw, point: &Point, added: Added) {
+    let place = out.locate(now.slot);
+    let dist = out.at(place);
+    match added {
+        Added::Sum(value) => {
+            let seen = Observation { value, count: 1, is_error: false, trace: [0; 16] };
+            dist.add(&seen, now.wants_low);
+        }
+        Added::Histogram(histogram) => dist.add_histogram(&histogram, now.is_error),
+        Added::Exponential(exponential) => dist.add_exponential(&exponential, now.is_error),
+    }
+    dist.add_exemplars(&point.exemplars, now.is_error, now.wants_low);
 }
 
-/// Whether all that the first known point of a series says was added lately: it began less than a window ago, or after the
-/// last point of another start.
-fn begins(windows: &Windows, span: Span, subject: u64, pane: &Pane, now: &Raw, size: Duration) -> bool {
-    let start = now.series.start.cast_signed();
-    if start <= 0 {
-        return false;
+/// The subject's panes of earlier windows that hold points, the latest first.
+fn earlier(windows: &Windows, span: Span, subject: u64) -> impl Iterator<Item = &Pane> {
+    let before = windows.range((Bound::Unbounded, Bound::Excluded(span))).rev();
+    let panes = before.filter_map(move |(_, window)| window.pane(subject));
+    panes.filter(|pane| !pane.raw.is_empty())
+}
+
+/// What later panes count on from, of panes that go: the last point of each series moves on to the subject's next pane in which its
+/// reporter is heard of. So what a pane comes to never depends on when it is read.
+pub fn carry(gone: &[(Span, Window)], windows: &mut Windows) {
+    let mut last: BTreeMap<(u64, u32, Series), (&Raw, bool)> = BTreeMap::new();
+    for (span, window) in gone.iter().filter(|(_, window)| window.has_raw) {
+        for (subject, pane) in window.panes() {
+            for raw in &pane.raw {
+                // What moved on before does so again only as a predecessor, else every start that ever was would be kept.
+                let is_own = raw.time >= span.start.as_nanos();
+                last.insert((*subject, raw.slot, raw.series), (raw, is_own));
+            }
+        }
     }
-    let age = u128::try_from(now.time.saturating_sub(start)).unwrap_or(0);
-    let follows = |pane: &Pane| {
-        let others = pane.raw.iter().filter(|raw| raw.is_of(now.slot, now.series.id));
-        others.into_iter().any(|raw| raw.series != now.series && raw.time <= start)
-    };
-    age <= size.as_nanos() || follows(pane) || earlier(windows, span, subject).any(follows)
+    for ((subject, slot, series), (raw, is_own)) in last {
+        for window in windows.values_mut().filter(|window| window.has_raw) {
+            let Some(pane) = window.pane_mut(subject) else { continue };
+            let is_next = match is_own {
+                true => all_of(&pane.raw, slot, series.id).next().is_some(),
+                false => last_of(&pane.raw, slot, series).is_some(),
+            };
+            if is_next {
+                pane.raw.insert(raw.clone());
+                (pane.is_touched, window.is_touched) = (true, true);
+                break;
+            }
+        }
+    }
+}
+
+/// When one who reports was first heard of, since each of its starts.
+struct Starts<'a> {
+    /// Of this pane: the first point since each start, the earliest two starts to be heard of.
+    here: Vec<&'a Raw>,
+    /// Of earlier panes, the earliest of all; looked for once it is asked for.
+    before: OnceCell<Option<i64>>,
+    earlier: &'a [&'a BTreeSet<Raw>],
+}
+
+impl<'a> Starts<'a> {
+    /// Of the points of one who reports, in their order.
+    fn new(of_one: &[&'a Raw], earlier: &'a [&'a BTreeSet<Raw>]) -> Starts<'a> {
+        let mut here: Vec<&Raw> = of_one.chunk_by(|a, b| a.series == b.series).map(|all| all[0]).collect();
+        here.sort_by_key(|raw| raw.time);
+        here.truncate(2);
+        Starts { here, before: OnceCell::new(), earlier }
+    }
+
+    /// Whether all that the first known point of a series says was added lately: it began less than a window ago, or after a
+    /// point of another start.
+    fn begins(&self, now: &Raw, size: Duration) -> bool {
+        let start = now.series.start.cast_signed();
+        if start <= 0 {
+            return false;
+        }
+        let age = u128::try_from(now.time.saturating_sub(start)).unwrap_or(0);
+        let other = || self.here.iter().find(|raw| raw.series != now.series);
+        age <= size.as_nanos()
+            || other().is_some_and(|raw| raw.time <= start)
+            || self.before(now).is_some_and(|time| time <= start)
+    }
+
+    /// That of earlier panes, none of which knows the series itself.
+    fn before(&self, now: &Raw) -> Option<i64> {
+        *self.before.get_or_init(|| {
+            let all = self.earlier.iter().flat_map(|raw| all_of(raw, now.slot, now.series.id));
+            all.map(|raw| raw.time).min()
+        })
+    }
 }
 
 /// What was added.

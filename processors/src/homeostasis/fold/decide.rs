@@ -199,15 +199,12 @@ pub fn decide(state: &EpisodeState, seen: &Conditions, at: Timestamp, patience: 
             Phase::Quiet => opens(seen, Reason::Violated, stay(waiting(seen, Reason::Healthy))),
             Phase::Open | Phase::Recovering | Phase::Resolved if seen.is_unknown => stay(Reason::Unknown),
             Phase::Open => while_open(state, seen),
-            Phase::Recovering if seen.firing.is_some() => {
-                opens(seen, Reason::Relapsed, stay(Reason::Pending))
-            }
+            Phase::Recovering | Phase::Resolved if seen.firing.is_some() => relapses(state, seen),
             Phase::Recovering if seen.is_violated => stay(Reason::Pending),
             Phase::Recovering if at.since(state.recovering_since) >= patience.keep_firing_for => {
                 step(Transition::Resolved, Phase::Resolved, Reason::HeldInside)
             }
             Phase::Recovering => stay(Reason::StillRecovering),
-            Phase::Resolved if seen.firing.is_some() => opens(seen, Reason::Relapsed, stay(Reason::Pending)),
             Phase::Resolved => match state.inside_since {
                 Some(since) if seen.is_inside_target && at.since(since) >= patience.verify_for => {
                     step(Transition::Verified, Phase::Quiet, Reason::HeldTarget)
@@ -251,6 +248,19 @@ fn opens(seen: &Conditions, reason: Reason, otherwise: Decision) -> Decision {
         Some(Firing { quiet: Some(quiet), .. }) => open(Transition::Suppressed, hushed(quiet)),
         Some(Firing { quiet: None, .. }) => open(Transition::Detected, reason),
     }
+}
+
+/// As where it is open, a worse severity than the last passes a cooldown, though neither a silence nor an inhibition.
+fn relapses(state: &EpisodeState, seen: &Conditions) -> Decision {
+    let is_worse = seen
+        .firing
+        .is_some_and(|firing| firing.quiet == Some(Quiet::Cooldown) && firing.severity > state.severity);
+    if is_worse {
+        let transition = Some(Transition::Detected);
+        return Decision { transition, phase: Phase::Open, reason: Reason::Escalated };
+    }
+    let otherwise = Decision { transition: None, phase: state.phase, reason: Reason::Pending };
+    opens(seen, Reason::Relapsed, otherwise)
 }
 
 fn while_open(state: &EpisodeState, seen: &Conditions) -> Decision {
@@ -341,6 +351,27 @@ impl EpisodeState {
             },
             inside_since: self.inside_since.map(|since| since + length),
             ..self
+        }
+    }
+
+    /// What is waited for starts again at `at`.
+    #[must_use]
+    pub fn interrupted(self, at: Timestamp) -> EpisodeState {
+        EpisodeState {
+            recovering_since: self.recovering_since.max(at),
+            inside_since: self.inside_since.map(|since| since.max(at)),
+            ..self
+        }
+    }
+
+    /// Whether what was seen of a window that ends at `end` is not what this waits for to last: that no rule is violated while it
+    /// recovers, that it is inside the target after it is resolved.
+    pub fn is_contradicted(&self, seen: &Conditions, end: Timestamp) -> bool {
+        match self.phase {
+            _ if seen.is_unknown => false,
+            Phase::Recovering => seen.is_violated && end >= self.recovering_since,
+            Phase::Resolved => !seen.is_inside_target && self.inside_since.is_some_and(|since| end >= since),
+            Phase::Quiet | Phase::Open => false,
         }
     }
 

@@ -124,13 +124,17 @@ impl Episode {
     /// Judges one window. `verdicts` are those of `scene.judged.rules`, in their order.
     pub fn judge(&mut self, verdicts: &[Option<bool>], scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
         let span = scene.span;
-        let is_correction = span.end <= self.judged_through;
         // Silence is counted from the first window on.
         if self.known_through == NEVER {
             self.known_through = span.start;
         }
-        self.judged_through = self.judged_through.max(span.end);
         self.awaits_data = scene.defaults.no_data.becomes == WithoutData::Breach;
+        // A window without data is judged for those rules that ask for what is missing; of all others it says nothing.
+        if scene.reading.samples == 0 && !verdicts.contains(&Some(true)) {
+            return;
+        }
+        let is_correction = span.end <= self.judged_through;
+        self.judged_through = self.judged_through.max(span.end);
         let unknown_is = scene.defaults.unknown_is;
         if unknown_is == Unknown::NoData && verdicts.iter().all(Option::is_none) {
             return;
@@ -173,7 +177,6 @@ impl Episode {
     /// The model counts silence as a violation: every rule is violated from the last known window until now.
     pub fn breach_by_silence(&mut self, scene: &mut Scene<'_>, out: &mut Vec<Deviation>) {
         scene.span = Span { start: self.known_through, end: scene.at };
-        self.judged_through = self.judged_through.max(scene.at);
         let all = vec![Counted::Violated; scene.judged.rules.len()];
         self.advance(&all, false, Cause::Window, scene, out);
     }
@@ -195,7 +198,7 @@ impl Episode {
         let is_violated = outcomes.iter().any(|outcome| outcome.is_violated);
         let at = scene.at.max(self.deviation.as_ref().map_or(scene.at, |known| known.at));
         // Recovering, resolved and verified may fall on one instant when nothing is to be waited for.
-        for _ in 0..3 {
+        for step in 0..3 {
             let seen = Conditions {
                 cause,
                 firing: self.firing(&outcomes, at).filter(|_| !is_unknown),
@@ -205,6 +208,9 @@ impl Episode {
                 is_unknown,
             };
             let decision = decide(&self.state, &seen, at, &patience);
+            if step == 0 {
+                self.heed(&decision, &seen, &outcomes, scene.span);
+            }
             let before = self.state.phase;
             self.state = self.state.after(&decision, &seen, at);
             let Some(transition) = decision.transition else { break };
@@ -242,6 +248,22 @@ impl Episode {
             outcome.hush = hush(outcome.rule, &firing, scene);
         }
         outcomes
+    }
+
+    /// What a window says beside the step that it brings about: rules fired, unless it came too late to matter; and what looked
+    /// recovered, or inside its target, was not.
+    fn heed(&mut self, decision: &Decision, seen: &Conditions, outcomes: &[Outcome<'_>], span: Span) {
+        if decision.reason == Reason::TooLateToMatter {
+            if self.state.is_contradicted(seen, span.end) {
+                self.state = self.state.interrupted(self.judged_through);
+            }
+            return;
+        }
+        for outcome in outcomes.iter().filter(|outcome| outcome.fires) {
+            if let Some(hold) = self.holds.get_mut(&outcome.rule.id) {
+                hold.fire();
+            }
+        }
     }
 
     fn firing(&self, outcomes: &[Outcome<'_>], at: Timestamp) -> Option<Firing> {
@@ -308,6 +330,15 @@ impl Episode {
         let firing = outcomes.iter().filter(|outcome| outcome.fires);
         let since = firing.filter_map(|outcome| self.holds.get(&outcome.rule.id)?.since());
         since.chain([span.start]).min().unwrap_or(span.start)
+    }
+
+    /// Whether it lives, and neither the rule that it names nor another that fired in it is among these.
+    pub fn loses_its_rule(&self, rules: &[Rule]) -> bool {
+        let named = self.deviation.as_ref().filter(|_| self.is_live()).map(|known| known.rule.id.as_str());
+        let is_there = |rule: &Rule| {
+            named == Some(rule.id.as_str()) || self.holds.get(&rule.id).is_some_and(Hold::has_fired)
+        };
+        named.is_some() && !rules.iter().any(is_there)
     }
 
     /// Forgets rules that the model does not hold any more.

@@ -25,14 +25,8 @@ pub fn read(settings: &FoldSettings, epoch: &Epoch) -> Result<Ruled, Vec<Problem
 
 /// The rules that judge `measure` of a subject, if the model has any.
 pub fn judged_of<'a>(ruled: &'a Ruled, identity: &Identity, measure: &str) -> Option<&'a Judged> {
-    match identity {
-        Identity::Requirement { req, labels } => ruled
-            .group(req, labels.keys())?
-            .measures
-            .iter()
-            .find(|judged| judged.expected.measure.name == measure),
-        Identity::Node { .. } => None,
-    }
+    let measures = &ruled.group_of(identity)?.measures;
+    measures.iter().find(|judged| judged.expected.measure.name == measure)
 }
 
 impl Fold {
@@ -77,7 +71,7 @@ impl Fold {
         self.subjects.take_silent();
     }
 
-    /// Expires live episodes that no rule judges any more, and forgets the others.
+    /// Expires live episodes whose rule is gone, and forgets those that no rule judges any more.
     fn end_without_rules(&mut self, before: &Ruled, out: &mut Vec<Finding>) {
         let mut ended: Vec<Deviation> = Vec::new();
         for number in self.subjects.watched() {
@@ -85,8 +79,12 @@ impl Fold {
             let identity = subject.identity.clone();
             let Identity::Requirement { req, labels } = &identity else { continue };
             subject.episodes.retain(|measure, episode| {
-                if let Some(judged) = judged_of(ruled, &identity, measure) {
+                let after = judged_of(ruled, &identity, measure);
+                let is_over = after.is_none_or(|judged| episode.loses_its_rule(&judged.rules));
+                if let Some(judged) = after {
                     episode.keep_rules(&judged.rules);
+                }
+                if !is_over {
                     return true;
                 }
                 if let (Some(judged), Some(requirement)) =
@@ -116,7 +114,7 @@ impl Fold {
                     };
                     episode.end(Cause::RuleGone, &mut scene, &mut ended);
                 }
-                false
+                after.is_some()
             });
             self.subjects.settle(number);
         }

@@ -21,7 +21,7 @@ use super::window::{Due, Span, Windows};
 
 /// One measure of one subject in one window that is to be judged.
 pub struct Case<'a> {
-    /// The window; of a measure by the month that month so far.
+    /// The window; of a measure by the month what that month has become longer by since it was last judged.
     pub span: Span,
     /// Whose.
     pub subject: u64,
@@ -131,8 +131,9 @@ impl<'a> Gather<'a> {
         let pane: Cow<'_, Pane> = pane.unwrap_or(Cow::Borrowed(&none));
         for judged in &group.measures {
             let (span, reading) = if judged.expected.measure.is_monthly {
-                let month = Span { end: span.end, start: just_before(span.end).month_start() };
-                (month, monthly(judged, subject, self.windows, number, month, min_samples))
+                let step = Span::before(span.end, ruled.model.defaults.window.every);
+                let month = judged.window(step);
+                (step, monthly(judged, subject, self.windows, number, month, min_samples))
             } else {
                 (span, judged.read(&pane, slots, span.size(), min_samples))
             };
@@ -152,11 +153,6 @@ impl<'a> Gather<'a> {
             });
         }
     }
-}
-
-/// The last instant before `at`.
-const fn just_before(at: Timestamp) -> Timestamp {
-    Timestamp::from_nanos(at.as_nanos().saturating_sub(1))
 }
 
 /// How often a behavior was told: once for all panes that came in time, once more for each that came late or changed since.

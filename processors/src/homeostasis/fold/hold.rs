@@ -18,7 +18,7 @@ pub struct Hold {
 
 impl Hold {
     /// Takes in one window of the subject, and says whether the rule fires: it is violated, and has been for longer than
-    /// `holds_for`. A correction may prolong a violation backwards but ends none.
+    /// `holds_for`, or fired before ([`Hold::fire`]). A correction may prolong a violation backwards but ends none.
     pub fn observe(
         &mut self,
         is_violated: bool,
@@ -36,9 +36,12 @@ impl Hold {
             (true, _) => Some((start, end)),
         };
         let span = self.violated.map_or(Duration::ZERO, |(since, through)| through.since(since));
-        let fires = is_violated && (holds_for.is_zero() || span > holds_for || self.has_fired);
-        self.has_fired |= fires;
-        fires
+        is_violated && (holds_for.is_zero() || span > holds_for || self.has_fired)
+    }
+
+    /// What it said counts: in the episode that lives it need not be violated for long again.
+    pub fn fire(&mut self) {
+        self.has_fired = true;
     }
 
     /// Start of the first window of the violation that lasts.
@@ -95,7 +98,10 @@ mod tests {
                 let span = (at(number * 10), at(number * 10 + 10));
                 match window {
                     '_' => '_',
-                    _ if hold.observe(window == 'x', span, Duration::from_secs(holds_for), false) => 'F',
+                    _ if hold.observe(window == 'x', span, Duration::from_secs(holds_for), false) => {
+                        hold.fire();
+                        'F'
+                    }
                     _ => '.',
                 }
             })
@@ -123,6 +129,7 @@ mod tests {
         let mut hold = Hold::default();
         assert!(!hold.observe(true, (at(0), at(10)), Duration::from_secs(15), false));
         assert!(hold.observe(true, (at(10), at(20)), Duration::from_secs(15), false));
+        hold.fire();
         hold.observe(false, (at(20), at(30)), Duration::from_secs(15), false);
         hold.rest();
         assert!(!hold.observe(true, (at(30), at(40)), Duration::from_secs(15), false));

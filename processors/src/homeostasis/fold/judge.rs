@@ -110,7 +110,9 @@ fn sums_of(
     let Some(group) = ruled.group(req, labels.keys()).filter(|group| group.is_remembered()) else {
         return Vec::new();
     };
-    let resolved = cumulative::resolved(windows, span, number, pane, ruled.model.defaults.window.size);
+    // Longer windows than any between two points get all that was added.
+    let lengths = (ruled.model.defaults.window.size, Duration::MAX);
+    let resolved = cumulative::resolved(windows, span, number, pane, lengths);
     let pane = resolved.as_ref().unwrap_or(pane);
     let remembered = group.measures.iter().filter(|judged| judged.is_remembered());
     remembered.map(|judged| (judged.expected.measure.name.clone(), judged.sums(pane, slots))).collect()
@@ -252,7 +254,8 @@ impl Fold {
             ) else {
                 continue;
             };
-            let provenance = || provenance(&self.windows, verdict.subject, verdict.span);
+            let window = judged.window(verdict.span);
+            let provenance = || provenance(&self.windows, verdict.subject, window);
             let mut scene = Scene {
                 at: verdict.span.end,
                 now: self.now,
@@ -286,7 +289,7 @@ impl Fold {
                 let judgement =
                     Judgement { now: self.now, ruled, who: (req, labels), judged, numbers, is_correction };
                 let read = (verdict.reading.value, verdict.reading.samples);
-                let span = (verdict.span.start, verdict.span.end);
+                let span = (window.start, window.end);
                 accounts.push(judgement.account(span, read, &verdict.verdicts, (episode, &hushes)));
             }
             self.subjects.watch(verdict.subject);

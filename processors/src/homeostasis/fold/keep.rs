@@ -25,7 +25,7 @@ use super::subject::Subject;
 use super::window::{Span, Window};
 
 /// The format of all values; another number is refused.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// What is small and written every time.
 #[derive(Serialize, Deserialize)]
@@ -154,7 +154,7 @@ impl Fold {
             Ok(())
         })?;
         if let Some(ruled) = &self.ruled {
-            self.subjects.remember_all(ruled, self.now, self.settings.subjects_max);
+            self.subjects.await_restored(ruled);
             self.inhibition = Inhibition::new(ruled, &self.subjects);
         }
         Ok(())

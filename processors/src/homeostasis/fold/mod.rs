@@ -191,6 +191,7 @@ impl Fold {
         if expired.is_empty() {
             return;
         }
+        cumulative::carry(&expired, &mut self.windows);
         for (span, window) in expired {
             for (number, pane) in window.panes() {
                 self.subjects.remember_pane(ruled, *number, span.start, &pane.sums);
@@ -203,7 +204,7 @@ impl Fold {
                 self.gone.push((span, None));
             }
         }
-        self.subjects.forget(self.now, ruled.memory());
+        self.subjects.forget(self.now, ruled);
         self.sliders.retain(|subject| self.subjects.get(subject).is_some());
     }
 

@@ -53,7 +53,7 @@ pub struct Past<'a, 's> {
     pub windows: &'a Windows,
     /// What was merged before.
     pub sliders: &'s mut Sliders,
-    /// The length of the model's windows: what cumulative points added in longer gaps is spread.
+    /// The length of the model's windows.
     pub size: Duration,
 }
 
@@ -64,19 +64,20 @@ impl<'a> Past<'a, '_> {
         let windows: &'a Windows = self.windows;
         let mut few = panes(windows, subject, span);
         let first = few.next()?;
-        let Some(second) = few.next() else { return Some(self.resolved(subject, first.0, first.1)) };
+        let Some(second) = few.next() else { return Some(self.resolved((subject, span), first.0, first.1)) };
         if slides {
             return Some(Cow::Owned(self.slide(subject, span)));
         }
-        let mut whole = self.resolved(subject, first.0, first.1).into_owned();
+        let mut whole = self.resolved((subject, span), first.0, first.1).into_owned();
         for (at, pane) in std::iter::once(second).chain(few) {
-            whole.merge(&self.resolved(subject, at, pane));
+            whole.merge(&self.resolved((subject, span), at, pane));
         }
         Some(Cow::Owned(whole))
     }
 
-    fn resolved<'p>(&self, subject: u64, at: Span, pane: &'p Pane) -> Cow<'p, Pane> {
-        let resolved = cumulative::resolved(self.windows, at, subject, pane, self.size);
+    /// A pane of the subject as what looks back over `span` reads it.
+    fn resolved<'p>(&self, (subject, span): (u64, Span), at: Span, pane: &'p Pane) -> Cow<'p, Pane> {
+        let resolved = cumulative::resolved(self.windows, at, subject, pane, (self.size, span.size()));
         resolved.map_or(Cow::Borrowed(pane), Cow::Owned)
     }
 
@@ -91,7 +92,7 @@ impl<'a> Past<'a, '_> {
         });
         let from = slider.through.max(span.start);
         for (at, pane) in panes(self.windows, subject, Span { start: from, end: span.end }) {
-            slider.together.merge(&self.resolved(subject, at, pane));
+            slider.together.merge(&self.resolved((subject, span), at, pane));
             slider.front.push(at.start);
         }
         slider.through = span.end;
@@ -102,7 +103,7 @@ impl<'a> Past<'a, '_> {
             let all: Vec<(Span, &Pane)> = panes(self.windows, subject, span).collect();
             let mut suffix: Option<Pane> = None;
             for (at, pane) in all.into_iter().rev() {
-                let mut longer = self.resolved(subject, at, pane).into_owned();
+                let mut longer = self.resolved((subject, span), at, pane).into_owned();
                 if let Some(suffix) = &suffix {
                     longer.merge(suffix);
                 }

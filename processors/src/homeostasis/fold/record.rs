@@ -28,7 +28,7 @@ pub struct Scene<'a> {
     pub at: Timestamp,
     /// The latest entry's time.
     pub now: Timestamp,
-    /// The window.
+    /// The window; of a measure by the month only the step by which it became longer.
     pub span: Span,
     /// Empty by default.
     pub tenant: &'a str,
@@ -129,6 +129,7 @@ fn open(scene: &mut Scene<'_>, previous_uid: Option<String>) -> Option<Deviation
     let print = fingerprint(scene.tenant, &requirement.key, measure, scene.labels);
     let uid = deviation_uid(&print, scene.started_at);
     let kg_graph = format!("urn:homeostat:deviation:{uid}");
+    let window = scene.judged.window(scene.span);
     Some(Deviation {
         deviation_id: scene.days.next(scene.at),
         uid,
@@ -162,8 +163,8 @@ fn open(scene: &mut Scene<'_>, previous_uid: Option<String>) -> Option<Deviation
         },
         window: DeviationWindow {
             kind: scene.window_kind.to_owned(),
-            start: scene.span.start,
-            end: scene.span.end,
+            start: window.start,
+            end: window.end,
             samples: 0,
         },
         started_at: scene.started_at,
@@ -209,10 +210,11 @@ fn name_evidence(deviation: &mut Deviation, provenance: &Provenance, scene: &Sce
     deviation.current_value = scene.reading.value;
     deviation.baseline_value = expected.baseline.and_then(|baseline| baseline.center);
     deviation.deviation_percentage = percentage(deviation.current_value, deviation.baseline_value);
+    let window = scene.judged.window(scene.span);
     deviation.window = DeviationWindow {
         kind: scene.window_kind.to_owned(),
-        start: scene.span.start,
-        end: scene.span.end,
+        start: window.start,
+        end: window.end,
         samples: scene.reading.samples,
     };
     deviation.evidence.counts = Counts { total: scene.reading.samples, errors: scene.reading.errors };

@@ -15,6 +15,8 @@ use super::pane::Pane;
 use super::points::Take;
 use super::reading::{self, Part, Question, Reading};
 use super::route::ORDINARY_UNIT;
+use super::subject::Identity;
+use super::window::Span;
 
 /// A model and what is derived from it.
 #[derive(Debug)]
@@ -118,6 +120,14 @@ impl Ruled {
         self.groups.get(req)?.iter().find(|group| group.labels.iter().eq(labels.clone()))
     }
 
+    /// The group of a subject.
+    pub fn group_of(&self, identity: &Identity) -> Option<&Group> {
+        match identity {
+            Identity::Requirement { req, labels } => self.group(req, labels.keys()),
+            Identity::Node { .. } => None,
+        }
+    }
+
     /// How long after its end a window is corrected by late rows.
     pub fn corrected_for(&self) -> Duration {
         let window = &self.model.defaults.window;
@@ -182,6 +192,13 @@ impl Group {
         self.measures.iter().any(Judged::awaits)
     }
 
+    /// The longest time for which a rule waits before it says that something is missing.
+    pub fn waits(&self) -> Duration {
+        let lookbacks = self.measures.iter().flat_map(|judged| &judged.lookbacks);
+        let missing = lookbacks.filter(|lookback| lookback.aggregate == Aggregate::Missing);
+        missing.map(|lookback| lookback.window).max().unwrap_or_default()
+    }
+
     /// Whether more is remembered of its subjects than panes.
     pub fn is_remembered(&self) -> bool {
         self.measures.iter().any(Judged::is_remembered)
@@ -227,6 +244,15 @@ impl Judged {
     /// The kind of its windows, as findings name it.
     pub fn window_kind(&self, window: &Window) -> &'static str {
         if self.expected.measure.is_monthly { "calendar_month" } else { window.kind() }
+    }
+
+    /// The window that was judged at the end of `step`: of a measure by the month that month so far, of any other the step itself.
+    pub fn window(&self, step: Span) -> Span {
+        if !self.expected.measure.is_monthly {
+            return step;
+        }
+        let last = Timestamp::from_nanos(step.end.as_nanos().saturating_sub(1));
+        Span { end: step.end, start: last.month_start() }
     }
 
     /// Whether more is remembered of it than panes.

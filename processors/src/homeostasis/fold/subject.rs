@@ -193,10 +193,7 @@ impl Subjects {
         let numbers: Vec<u64> = self.all.keys().copied().collect();
         for number in numbers {
             let Some(subject) = self.all.get_mut(&number) else { continue };
-            let group = match &subject.identity {
-                Identity::Requirement { req, labels } => ruled.group(req, labels.keys()),
-                Identity::Node { .. } => None,
-            };
+            let group = ruled.group_of(&subject.identity);
             let remembered = |name: &String| {
                 let measures = group.map_or(&[][..], |group| &group.measures);
                 measures.iter().any(|judged| judged.expected.measure.name == *name && judged.is_remembered())
@@ -209,6 +206,14 @@ impl Subjects {
             }
             self.settle(number);
         }
+    }
+
+    /// From a checkpoint: who was awaited is who is remembered, and nobody becomes it by a restart.
+    pub fn await_restored(&mut self, ruled: &Ruled) {
+        let awaited = self.all.iter().filter(|(_, subject)| {
+            !subject.long.is_empty() && ruled.group_of(&subject.identity).is_some_and(Group::awaits)
+        });
+        self.awaited = awaited.map(|(number, _)| *number).collect();
     }
 
     /// Takes in what a pane that goes adds to longer windows.
@@ -241,8 +246,10 @@ impl Subjects {
         !self.awaited.is_empty()
     }
 
-    /// Forgets what no window reaches any more, and those with labels of whom nothing was seen for `patience`.
-    pub fn forget(&mut self, now: Timestamp, patience: Duration) {
+    /// Forgets what no window reaches any more, and those with labels of whom nothing was seen for as long as a rule waits for
+    /// them, and as an ended episode matters beyond that.
+    pub fn forget(&mut self, now: Timestamp, ruled: &Ruled) {
+        let memory = ruled.memory();
         let numbers: Vec<u64> =
             self.all.iter().filter(|(_, one)| !one.long.is_empty()).map(|(at, _)| *at).collect();
         for number in numbers {
@@ -250,15 +257,18 @@ impl Subjects {
             let is_live = subject.episodes.values().any(Episode::is_live);
             let has_labels =
                 matches!(&subject.identity, Identity::Requirement { labels, .. } if !labels.is_empty());
+            let waits = ruled.group_of(&subject.identity).map_or(Duration::ZERO, Group::waits);
             let mut is_idle = has_labels && !is_live && subject.panes == 0;
             for long in subject.long.values_mut() {
                 long.forget(now);
-                is_idle &= long.is_empty() && long.seen.unwrap_or(long.since) + patience < now;
+                is_idle &= long.is_empty() && long.seen.unwrap_or(long.since) + waits + memory < now;
             }
             if is_idle {
                 subject.long.clear();
                 subject.is_touched = true;
                 self.awaited.remove(&number);
+                // A path that leads to it is to be worked out again, and to make it remembered again.
+                self.generation += 1;
                 self.settle(number);
             }
         }

@@ -112,6 +112,7 @@ fn while_it_recovers() {
     check("r", window, "high", 300, (Some(Detected), Phase::Open, Relapsed));
     check("r", window, "critical", 10, (Some(Detected), Phase::Open, Relapsed));
     check("r", window, "high~", 10, (Some(Suppressed), Phase::Open, CoolingDown));
+    check("r", window, "critical~", 10, (Some(Detected), Phase::Open, Reason::Escalated));
 }
 
 #[test]
@@ -196,6 +197,11 @@ fn what_is_waited_for_starts_again_when_it_is_interrupted() {
     let resolved = after(state("r"), "in", 300);
     assert_eq!((resolved.phase, resolved.inside_since), (Phase::Resolved, Some(at(300))));
     assert_eq!(after(state("r"), "out", 300).inside_since, None);
+    // What is waited for never goes back.
+    let resumed = state("s").interrupted(at(700));
+    assert_eq!((resumed.inside_since, resumed.recovering_since), (Some(at(700)), at(700)));
+    assert_eq!(resumed.interrupted(at(600)), resumed);
+    assert_eq!(outside.interrupted(at(900)).inside_since, None);
     let verified = after(state("s"), "in", 900);
     assert_eq!((verified.phase, verified.ended_at), (Phase::Quiet, Some(at(900))));
 }
@@ -278,7 +284,8 @@ wc q * * in,out             *  -            Healthy
 wc q * * unknown            *  -            Unknown
 w ors * * unknown           *  -            Unknown
 w rs * - medium,high,critical * detected    Relapsed
-w rs * ~ medium,high,critical * suppressed  CoolingDown
+w rs * ~ medium,high        *  suppressed   CoolingDown
+w rs * ~ critical           *  detected     Escalated
 w rs * $ medium,high,critical * suppressed  Silenced
 w rs * % medium,high,critical * suppressed  Inhibited
 w rs * * pending            *  -            Pending

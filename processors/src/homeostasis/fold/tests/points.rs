@@ -205,3 +205,98 @@ fn a_point_of_another_version_and_one_without_a_measure_are_nothing() {
         deviations(&findings).iter().map(|of| (of.window.start, of.current_value)).collect();
     assert_eq!(windows, [(at(60.0), Some(9.0))]);
 }
+
+/// A counter of one reporter, as its process knows it.
+fn counted(second: f64, value: f64) -> Entry {
+    let series = Series { id: [7; 16], start: at(0.5).as_nanos().cast_unsigned() };
+    let form = Form::CumulativeSum;
+    entry(second, &[&row(second, "REQ-F-SUM-001", "error_count", value, form, series, Content::Value)])
+}
+
+/// A model of one rule on a counter.
+fn counting(condition: &str, more: &str) -> String {
+    MODEL
+        .replace(
+            "value > threshold.critical\", severity: critical }]\n    REQ-F-B",
+            &format!("{condition}\", severity: critical }}]\n    REQ-F-B"),
+        )
+        .replace("REQ-F-SUM-001:", &format!("REQ-F-SUM-001:\n      {more}"))
+}
+
+fn values(findings: &[Finding]) -> Vec<(Timestamp, Option<f64>)> {
+    let detected = deviations(findings).into_iter().filter(|one| one.version == 1);
+    detected.map(|one| (one.at, one.current_value)).collect()
+}
+
+#[test]
+fn what_a_slow_counter_added_is_whole_in_windows_longer_than_its_pauses() {
+    let mut reports: Vec<Entry> = (0..8_u32)
+        .map(|number| counted(f64::from(number) * 120.0 + 30.0, f64::from(number) * 10.0))
+        .collect();
+    reports.extend((0..1_000_u32).map(|second| tick(f64::from(second))));
+    reports.sort_by_key(|entry| entry.time);
+    let of = |model: &str| {
+        let mut all = vec![epoch(0.0, model)];
+        all.extend(reports.clone());
+        values(&run(&mut fresh(10), &all))
+    };
+    // Ten in two minutes are five in one, and thirty in six.
+    assert_eq!(of(&counting("value > 4", ""))[0], (at(180.0), Some(5.0)));
+    assert_eq!(of(&counting("count(6m) > 29", ""))[0].0, at(420.0));
+    assert_eq!(of(&counting("count(6m) > 30", "")), []);
+    assert_eq!(of(&counting("count(12h) > 69", ""))[0].0, at(900.0));
+    let monthly = "measures: { error_count: { window: calendar_month } }";
+    assert_eq!(of(&counting("value > 69", monthly)), [(at(900.0), Some(70.0))]);
+}
+
+#[test]
+fn what_was_added_after_a_long_pause_is_known_as_long_as_it_is_looked_back_at() {
+    // An hour of silence is longer than its predecessor is kept.
+    let mut entries = vec![epoch(0.0, &counting("avg(2h) > 1e9 or count(2h) > 49", ""))];
+    entries.extend([counted(30.0, 1.0), counted(3_630.0, 41.0)]);
+    entries.extend((0..200_u32).map(|number| tick(f64::from(number) * 60.0)));
+    entries.push(counted(10_000.0, 51.0));
+    entries.sort_by_key(|entry| entry.time);
+    let whole = run(&mut fresh(10), &entries);
+    assert_eq!(values(&whole)[0].0, at(10_020.0));
+    for split in (60..entries.len()).step_by(7) {
+        let mut fold = fresh(10);
+        let mut parts = run(&mut fold, &entries[..split]);
+        let mut state = Memory::default();
+        fold.checkpoint(&mut state).unwrap();
+        let mut fold = fresh(10);
+        fold.restore(&state).unwrap();
+        parts.extend(run(&mut fold, &entries[split..]));
+        assert_eq!(
+            serde_json::to_string(&parts).unwrap(),
+            serde_json::to_string(&whole).unwrap(),
+            "at {split}"
+        );
+    }
+}
+
+#[test]
+fn a_pane_of_very_many_series_is_resolved_in_no_time_to_speak_of() {
+    const SERIES: u32 = 50_000;
+    let all = |second: f64, value: f64| {
+        let mut rows =
+            super::rows(&vec![Seen { second, req: "REQ-F-SUM-001", ..Seen::default() }; SERIES as usize]);
+        let measure = rows.intern("error_count");
+        for number in 0..SERIES {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            let series = Series { id, start: at(-4_000.0).as_nanos().cast_unsigned() };
+            let point =
+                Point { form: Form::CumulativeSum, series, content: Content::Value, exemplars: Vec::new() };
+            let sketch = rows.write(|bytes| point.encode(bytes));
+            let row = &mut rows.rows_mut()[number as usize];
+            (row.signal, row.measure, row.unit, row.value, row.sketch) =
+                (Signal::Metrics, measure, Text::NONE, value, sketch);
+        }
+        entry(second, &[&rows])
+    };
+    // Quadratic, these are billions of comparisons: minutes, where this takes a second.
+    let entries = [epoch(0.0, MODEL), all(10.0, 1.0), all(70.0, 3.0), tick(95.0), tick(155.0)];
+    let findings = run(&mut fresh(10), &entries);
+    assert_eq!(values(&findings), [(at(120.0), Some(2.0 * f64::from(SERIES)))]);
+}

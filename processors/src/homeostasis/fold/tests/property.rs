@@ -132,11 +132,15 @@ fn decided(now: f64) -> Entry {
     }
 }
 
-/// Another window, other rules, the first model again.
+/// Another window, other rules, one that asks for what is missing, the first model again.
 fn other_model(number: usize) -> String {
-    match number % 3 {
+    match number % 4 {
         0 => MODEL.to_owned(),
         1 => MODEL.replace("size: 60s", "size: 20s"),
+        2 => MODEL.replace(
+            "value > threshold.critical\", severity: critical, for",
+            "missing(4m)\", severity: critical, for",
+        ),
         _ => MODEL
             .replace("metric: error_rate", "metric: success_rate")
             .replace(

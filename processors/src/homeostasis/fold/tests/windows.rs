@@ -256,3 +256,44 @@ fn long_windows_count_what_panes_have_forgotten() {
     // Twelve hours and the one that is under way hold 26.
     assert_eq!(told[0].2, at(12.0 * 3_600.0 + 60.0));
 }
+
+#[test]
+fn a_measure_by_the_month_serves_its_for_and_each_of_its_episodes_has_an_id_of_its_own() {
+    let monthly = |more: &str| {
+        one_rule("error_rate", "value > 0.5", "measures: { error_rate: { window: calendar_month } }")
+            .replace("keep_firing_for: 0s", "keep_firing_for: 0s, verify_for: 0s")
+            .replace("cooldown: 0s }", &format!("cooldown: 0s{more} }}"))
+    };
+    let failed = Seen { is_error: true, ..Seen::default() };
+    let entries: Vec<Entry> = "xxx....xxxxx"
+        .chars()
+        .zip(0_u32..)
+        .flat_map(|(letter, minute)| {
+            let start = f64::from(minute) * 60.0;
+            let like = if letter == 'x' { &failed } else { &Seen::default() };
+            [evidence(start + 1.0, &at_times(&[start], like)), tick(start + 60.0)]
+        })
+        .collect();
+    let of = |model: &str| {
+        let mut all = vec![epoch(0.0, model)];
+        all.extend(entries.clone());
+        let findings = run(&mut fresh(10), &all);
+        deviations(&findings).into_iter().cloned().collect::<Vec<_>>()
+    };
+    // 3 of 5, 3 of 6: not more than half any more; and again 4 of 8 is not, 5 of 9 is.
+    let all = of(&monthly(""));
+    let steps: Vec<_> = all.iter().map(|one| (one.transition, one.at, one.version)).collect();
+    let ends = [Transition::Recovering, Transition::Resolved, Transition::Verified];
+    assert_eq!(steps[0], (Transition::Detected, at(60.0), 1));
+    assert_eq!(
+        steps[1..4].iter().map(|step| (step.0, step.1)).collect::<Vec<_>>(),
+        ends.map(|end| (end, at(360.0)))
+    );
+    assert_eq!(steps[4], (Transition::Detected, at(540.0), 1));
+    assert_ne!(all[4].uid, all[0].uid);
+    assert_eq!(all[4].previous_uid.as_ref(), Some(&all[0].uid));
+    assert_eq!((all[0].started_at, all[4].started_at), (at(0.0), at(480.0)));
+    assert_eq!(all[4].window.start, at(0.0).month_start(), "the window is the month so far");
+    let all = of(&monthly(", for: 2m"));
+    assert_eq!((all[0].at, all[0].started_at), (at(180.0), at(0.0)), "two minutes are not more than two");
+}
