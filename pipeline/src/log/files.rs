@@ -75,6 +75,8 @@ pub(super) struct Files {
     is_broken: bool,
     buffer: Vec<u8>,
     next: u64,
+    /// Frames before this one are on disk.
+    synced: u64,
 }
 
 impl Files {
@@ -104,7 +106,10 @@ impl Files {
         report(&options, dir, &opened);
         let state = RwLock::new(State { segments, visible: next });
         let shared = Arc::new(Shared { dir: dir.to_owned(), name: options.name, state });
-        Ok((Files { shared, options, active, is_broken: false, buffer: Vec::new(), next }, opened))
+        Ok((
+            Files { shared, options, active, is_broken: false, buffer: Vec::new(), next, synced: next },
+            opened,
+        ))
     }
 
     pub fn append(&mut self, parts: &[&[u8]]) -> io::Result<u64> {
@@ -140,7 +145,7 @@ impl Files {
         if index > self.next {
             self.sync()?;
             self.active = None;
-            self.next = index;
+            (self.next, self.synced) = (index, index);
             self.publish();
         }
         Ok(())
@@ -236,10 +241,8 @@ impl Files {
         if self.is_broken {
             self.heal()?;
         }
-        if self.active.is_some() {
-            self.write_out()?;
-            self.sync_file()?;
-        }
+        self.write_out()?;
+        self.sync_file()?;
         let path = segment::path(&self.shared.dir, self.next);
         let file = OpenOptions::new()
             .create(true)
@@ -271,11 +274,26 @@ impl Files {
         Ok(())
     }
 
-    fn sync_file(&self) -> io::Result<()> {
-        let Some(active) = &self.active else { return Ok(()) };
-        active.file.sync_data().map_err(about("sync", &active.path)).inspect_err(|_| {
+    fn sync_file(&mut self) -> io::Result<()> {
+        let synced = match &self.active {
+            Some(active) => active.file.sync_data().map_err(about("sync", &active.path)),
+            // A failure closed the file, and what was visible in it may be in the system's memory alone.
+            None if self.synced < self.next => self.sync_last(),
+            None => Ok(()),
+        };
+        synced.inspect_err(|_| {
             counter!("homeostat_log_sync_failures_total", "log" => self.options.name).increment(1);
-        })
+        })?;
+        self.synced = self.next;
+        Ok(())
+    }
+
+    /// Syncs the file of the last segment that holds something visible.
+    fn sync_last(&self) -> io::Result<()> {
+        let segments = self.segments();
+        let Some(first) = segments.into_iter().rfind(|first| *first < self.next) else { return Ok(()) };
+        let path = segment::path(&self.shared.dir, first);
+        File::open(&path).and_then(|file| file.sync_data()).map_err(about("sync", &path))
     }
 
     fn publish(&mut self) {
@@ -287,7 +305,7 @@ impl Files {
     }
 
     /// Forgets what nobody could see. Its indexes are given again, in a new segment, which makes the old frames void.
-    fn fail(&mut self) {
+    pub fn fail(&mut self) {
         self.next = self.shared.read().visible;
         self.buffer.clear();
         self.active = None;

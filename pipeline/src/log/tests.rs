@@ -169,6 +169,23 @@ fn a_write_that_fails_forgets_what_nobody_saw_and_the_next_goes_through() {
 }
 
 #[test]
+fn what_was_visible_before_a_failure_is_synced_or_the_sync_fails() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut log, _) = open(dir.path());
+    log.append(&[b"tick"]).expect("taken");
+    log.flush().expect("visible");
+    let Kind::Files(files) = &mut log.0 else { panic!("the log has a folder") };
+    files.fail();
+    // The file that holds the tick cannot be reached: nobody may be told that it is on disk.
+    let (path, away) = (segment::path(dir.path(), 0), dir.path().join("away"));
+    fs::rename(&path, &away).expect("moved");
+    assert!(log.sync().is_err());
+    fs::rename(&away, &path).expect("moved");
+    log.sync().expect("durable");
+    assert_eq!(read(&log.reader(), 0), [frame(0, "tick")]);
+}
+
+#[test]
 fn a_segment_is_rewritten_under_a_reader() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut log = written(dir.path(), 30);
