@@ -26,7 +26,7 @@ use crate::clock::Timestamp;
 use crate::crash;
 use crate::entry::Offset;
 use crate::finding::Finding;
-use crate::log::{Gap, Limits, Log, Opened, Options, PAYLOAD_BYTES_MAX};
+use crate::log::{Gap, Item, Limits, Log, Opened, Options, PAYLOAD_BYTES_MAX};
 
 pub use damage::Damage;
 pub use format::{body, entry_hash, schemas};
@@ -283,6 +283,10 @@ impl Ledger {
             if first < self.pruned_before {
                 continue;
             }
+            // Times only grow, so nothing from here on is old enough.
+            if self.began(first)?.is_some_and(|time| time >= before) {
+                break;
+            }
             let mut is_done = true;
             pruned += self.log.rewrite(first, &mut |frame| {
                 let record = Record::read(&frame.bytes)?;
@@ -299,6 +303,16 @@ impl Ledger {
             tracing::debug!(entries = pruned, "bodies of old behaviors were pruned from the ledger");
         }
         Ok(pruned)
+    }
+
+    /// When the first intact entry at or after `sequence` was logged.
+    fn began(&self, sequence: u64) -> io::Result<Option<Timestamp>> {
+        for item in self.log.reader().read_from(sequence) {
+            if let Item::Frame(frame) = item? {
+                return Ok(Record::read(&frame.bytes).map(|record| record.time));
+            }
+        }
+        Ok(None)
     }
 }
 
