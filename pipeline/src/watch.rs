@@ -34,7 +34,7 @@ fn contents(paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u8>>> {
     paths.iter().map(read).collect()
 }
 
-/// Makes the value, and again after each change until `stop`. Without files it is made once.
+/// Makes the value, and again after each change until `stop`, or until nobody holds the value any more. Without files it is made once.
 ///
 /// # Errors
 /// The first time: a file cannot be read, or the value not made.
@@ -49,11 +49,12 @@ pub fn watch<T: Send + Sync + 'static>(
     if paths.is_empty() {
         return Ok(watched);
     }
-    let shared = Arc::clone(&watched);
+    let held = Arc::downgrade(&watched);
     tokio::spawn(async move {
         let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let Some(shared) = held.upgrade() else { return };
             let changed = match contents(&paths) {
                 Ok(now) if now == seen => continue,
                 Ok(now) => make(&now).map(|value| (now, value)),
@@ -113,5 +114,24 @@ mod tests {
         std::fs::write(&path, "three").unwrap();
         becomes(&watched, "three").await;
         stop.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_of_a_value_that_nobody_holds_are_not_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "one").unwrap();
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let make: Make<()> = Box::new(move |_| {
+            let _ = &held;
+            Ok(())
+        });
+        let watched = watch(vec![path], EVERY, CancellationToken::new(), make).unwrap();
+        tokio::time::sleep(10 * EVERY).await;
+        assert_eq!(Arc::strong_count(&alive), 2, "the task looks on");
+        drop(watched);
+        tokio::time::sleep(2 * EVERY).await;
+        assert_eq!(Arc::strong_count(&alive), 1, "the task has ended");
     }
 }
