@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -20,6 +21,8 @@ use homeostat_pipeline::engine::Health;
 use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
+
+use crate::callers;
 
 /// The page that says what every metric means; its rows are also the HELP lines.
 const PAGE: &str = include_str!("../docs/metrics.md");
@@ -135,7 +138,9 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/debug/drops", get(debug_drops))
             .with_state(pages)
-            .merge(api);
+            .merge(api)
+            .layer(middleware::from_fn(callers::of_this_host))
+            .into_make_service_with_connect_info::<SocketAddr>();
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let cut = async {

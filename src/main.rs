@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod assemble;
+mod callers;
 mod changes;
 mod cli;
 mod client;

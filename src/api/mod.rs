@@ -1,7 +1,7 @@
 //! The admin listener's `/api/v1`: what the ledger says of deviations and silences, and what people decide about them.
 //!
 //! A decision is answered when its entry is on disk and folded; the answer is the finding that it caused. Whoever is wrong
-//! hears why and nothing is journalled. Browsers are not served: pages of other sites could decide in a person's name.
+//! hears why and nothing is journalled. Who may ask is in `callers`.
 
 pub mod board;
 
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use board::Board;
+
+use crate::callers;
 
 /// How long a decision may take until it is folded.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -120,7 +122,7 @@ impl Api {
             .route("/api/v1/silences", get(silences).post(silence))
             .route("/api/v1/silences/{id}", delete(expire))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(middleware::from_fn(no_browsers))
+            .layer(middleware::from_fn(callers::deciders))
             .with_state(self)
     }
 
@@ -169,16 +171,6 @@ impl Shown {
     fn look(&self) -> MutexGuard<'_, Board> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Browsers say where a request comes from; programs do not.
-async fn no_browsers(request: Request, next: Next) -> Response {
-    if request.headers().contains_key(header::ORIGIN) {
-        let reason =
-            "these pages are for programs: requests of browsers are not taken (use `homeostat deviations`)";
-        return Fault(StatusCode::FORBIDDEN, reason.to_owned()).into_response();
-    }
-    next.run(request).await
 }
 
 /// `status=` live (the default), all, or one status; `req=` one requirement.
