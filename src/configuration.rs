@@ -308,7 +308,14 @@ fn processor_order(configuration: &Configuration, pipeline: &Pipeline, problems:
             _ => {}
         }
         match (kind, tag) {
-            ("tag", _) => tag = Some(&id.value),
+            ("tag", Some(tag)) => {
+                let message = format!(
+                    "processor `{}` comes after `{tag}`: a pipeline is tagged once (put what both look for into one, as `keys` and `aliases`)",
+                    id.value
+                );
+                problems.push(Problem::error(&id.at, message));
+            }
+            ("tag", None) => tag = Some(&id.value),
             ("redact", Some(tag)) => {
                 let message = format!("processor `{}` comes after `{tag}` (redact before tagging)", id.value);
                 problems.push(Problem::error(&id.at, message));

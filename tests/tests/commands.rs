@@ -52,6 +52,12 @@ async fn validate_says_everything_that_is_wrong_with_its_place() {
         .await;
     check(&GOOD.replace("127.0.0.1:0", "0.0.0.0:0"), 1, &["insecure: true"]).await;
     check(
+        &GOOD.replace("tag: {}", "tag: {}, tag/more: {}").replace("[tag]", "[tag, tag/more]"),
+        1,
+        &["processor `tag/more` comes after `tag`: a pipeline is tagged once"],
+    )
+    .await;
+    check(
         &GOOD.replace("exporters: [otlp/backend]", "exporters: [nats]"),
         1,
         &["exporter `nats` is not declared under `exporters:`"],
