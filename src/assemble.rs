@@ -97,7 +97,8 @@ pub async fn assemble(
     stop: CancellationToken,
 ) -> anyhow::Result<Assembly> {
     let service = &configuration.spec.service;
-    let store = Store::open(&storage(service))?;
+    let storage_settings = storage(service);
+    let store = tokio::task::spawn_blocking(move || Store::open(&storage_settings)).await??;
     if service.storage.is_none() {
         tracing::warn!("`service.storage: none`: what was answered OK does not survive the process");
     }

@@ -11,6 +11,7 @@ use homeostat_pipeline::clock::{Clock, SystemClock};
 use homeostat_pipeline::engine::{Engine, Health};
 use homeostat_pipeline::ledger::LedgerReader;
 use homeostat_pipeline::sockets::Sockets;
+use homeostat_pipeline::steady::SteadyClock;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,7 +77,7 @@ impl Instance {
         let sockets = Sockets::default();
         let checks = extensions::bind(&configuration, None, &sockets)?;
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SteadyClock::new(SystemClock));
         let Assembly { plan, mut opened, opener } =
             assemble(&configuration, clock, sockets.clone(), stop.clone()).await?;
         let ledger = plan.store.ledger.reader();
@@ -233,7 +234,12 @@ async fn serve(
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let ready_file = arguments.ready_file.as_deref();
     let mut watch = FileWatch::of(&configuration);
-    let mut instance = Instance::start(configuration, handle).await?;
+    let mut instance = tokio::select! {
+        started = Instance::start(configuration, handle) => started?,
+        // Nothing was acknowledged yet, and what is on disk is read again.
+        _ = terminate.recv() => return Ok(GOOD),
+        _ = interrupt.recv() => return Ok(GOOD),
+    };
     announce(&instance);
     write_ready(&instance, ready_file)?;
     let failure = loop {

@@ -29,5 +29,6 @@ pub mod secret;
 pub mod selector;
 pub mod settings;
 pub mod sockets;
+pub mod steady;
 pub mod storage;
 pub mod watch;

@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 
 impl Engine {
     /// Journals a decision, and answers with what it caused once that is in the ledger: nothing, when no analyzer takes it, and
-    /// none when it is on disk but was not folded before `deadline`.
+    /// none when it is on disk but was not folded before `deadline`, or nobody knows what it caused.
     ///
     /// # Errors
     /// The journal takes nothing now, or it did not say by `deadline` whether it did; then the decision may hold all the same.
@@ -37,6 +37,6 @@ impl Engine {
             mpsc::error::TrySendError::Closed(_) => gone(),
         })?;
         journalled(wait, deadline).await?;
-        Ok(timeout_at(deadline, found).await.ok().and_then(Result::ok))
+        Ok(timeout_at(deadline, found).await.ok().and_then(Result::ok).flatten())
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::forward::{Forwarded, Forwarding, Memory, worst};
 use super::wiring::{Route, Wiring};
-use super::writer::Command;
+use super::writer::{Command, Verdict};
 use crate::batch::{Batch, RequestHash, Signal};
 use crate::budget::{Budget, Class};
 use crate::contract::Taken;
@@ -47,13 +47,13 @@ pub(super) struct Shared {
 pub struct Receipt {
     /// What telemetry backends refused for good of it, for OTLP's partial success.
     pub taken: Taken,
-    verdict: Option<oneshot::Receiver<Vec<Finding>>>,
+    verdict: Option<oneshot::Receiver<Verdict>>,
 }
 
 /// An append to the journal under way.
 struct Journalling {
     done: oneshot::Receiver<Result<(), Refusal>>,
-    verdict: Option<oneshot::Receiver<Vec<Finding>>>,
+    verdict: Option<oneshot::Receiver<Verdict>>,
 }
 
 impl Inlet {
@@ -193,7 +193,7 @@ impl Receipt {
     /// The findings that an alert caused, if the fold gets there before `deadline`; none for telemetry, and none the
     /// second time.
     pub async fn verdict(&mut self, deadline: Instant) -> Option<Vec<Finding>> {
-        timeout_at(deadline, self.verdict.take()?).await.ok()?.ok()
+        timeout_at(deadline, self.verdict.take()?).await.ok()?.ok().flatten()
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) enum Trouble {
     Ledger,
     /// What the fold finds is not what the ledger says it found before.
     Mismatch,
+    /// Logged time is ahead of the machine's clock. What comes is kept as ever, and a restart does not help.
+    Clock,
     /// The engine stops.
     Draining,
 }
@@ -51,7 +53,7 @@ impl Status {
         let troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Health {
             live: !troubles.contains_key(&Trouble::Dead),
-            ready: troubles.is_empty(),
+            ready: troubles.keys().all(|trouble| *trouble == Trouble::Clock),
             reasons: troubles.values().cloned().collect(),
         }
     }

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::status::{Status, Trouble};
 use crate::batch::RequestHash;
 use crate::budget::Charge;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::crash;
 use crate::drops;
 use crate::entry::{Alert, Decision, Entry, Epoch, Event, EvidenceEvent, Offset, Request};
@@ -30,18 +31,21 @@ const COMMIT_ROWS: usize = 64 * 1024;
 /// Answers one waiter.
 pub(super) type Done = oneshot::Sender<Result<(), Refusal>>;
 
+/// What an entry caused; none when the fold, which began anew, read it from the disk and cannot say.
+pub(super) type Verdict = Option<Vec<Finding>>;
+
 /// What the writer is asked to do.
 pub(super) enum Command {
     /// Journal the evidence of one request.
     Evidence { rows: Rows, hash: RequestHash, charge: Charge, done: Done },
     /// Journal the alerts of one webhook call; the fold answers with what it finds.
-    Alerts { alerts: Vec<Alert>, charge: Charge, done: Done, verdict: oneshot::Sender<Vec<Finding>> },
+    Alerts { alerts: Vec<Alert>, charge: Charge, done: Done, verdict: oneshot::Sender<Verdict> },
     /// Journal what a person decided; the fold answers with what it finds.
-    Decision { decision: Decision, charge: Charge, done: Done, verdict: oneshot::Sender<Vec<Finding>> },
+    Decision { decision: Decision, charge: Charge, done: Done, verdict: oneshot::Sender<Verdict> },
     /// Journal what holds from now on.
     Epochs { epochs: Vec<Epoch>, done: Done },
     /// Journal a tick, flushed only; the sender is told when the fold has passed it.
-    Tick { passed: Option<oneshot::Sender<Vec<Finding>>> },
+    Tick { passed: Option<oneshot::Sender<Verdict>> },
     /// Commit what came before, then end.
     Stop,
 }
@@ -50,7 +54,7 @@ pub(super) enum Command {
 pub(super) struct Work {
     pub(super) entry: Entry,
     /// Gets what the fold found, once that is in the ledger.
-    pub(super) verdict: Option<oneshot::Sender<Vec<Finding>>>,
+    pub(super) verdict: Option<oneshot::Sender<Verdict>>,
     /// Given back when the entry is folded, so that a slow fold holds senders back.
     pub(super) charges: Vec<Charge>,
 }
@@ -89,6 +93,9 @@ impl SharedJournal {
     }
 }
 
+/// So far may logged time be ahead of the clock before that is said.
+const AHEAD: Duration = Duration::from_secs(60);
+
 /// The thread's state.
 pub(super) struct Writer {
     pub(super) queue: mpsc::Receiver<Command>,
@@ -98,6 +105,8 @@ pub(super) struct Writer {
     pub(super) status: Arc<Status>,
     meters: Meters,
     failing: bool,
+    /// Logged time is ahead of the clock.
+    is_ahead: bool,
 }
 
 struct Meters {
@@ -106,6 +115,7 @@ struct Meters {
     rows: metrics::Counter,
     failed: metrics::Counter,
     commit: metrics::Histogram,
+    ahead: metrics::Gauge,
 }
 
 /// What one commit holds.
@@ -117,7 +127,7 @@ struct Group {
     told: Vec<Planned>,
     epochs: Vec<Epoch>,
     done: Vec<Done>,
-    ticks: Vec<Option<oneshot::Sender<Vec<Finding>>>>,
+    ticks: Vec<Option<oneshot::Sender<Verdict>>>,
     rows: usize,
     stop: bool,
 }
@@ -183,7 +193,7 @@ impl Group {
 
 struct Planned {
     event: Event,
-    verdict: Option<oneshot::Sender<Vec<Finding>>>,
+    verdict: Option<oneshot::Sender<Verdict>>,
     charges: Vec<Charge>,
 }
 
@@ -201,8 +211,9 @@ impl Writer {
             rows: metrics::counter!("homeostat_journal_rows_total"),
             failed: metrics::counter!("homeostat_journal_failed_commits_total"),
             commit: metrics::histogram!("homeostat_journal_commit_seconds"),
+            ahead: metrics::gauge!("homeostat_journal_ahead_seconds"),
         };
-        Writer { queue, journal, fold, clock, status, meters, failing: false }
+        Writer { queue, journal, fold, clock, status, meters, failing: false, is_ahead: false }
     }
 
     /// Until it is told to stop, or nobody is left to tell it.
@@ -280,7 +291,27 @@ impl Writer {
             crash::point("journal.appended");
             self.journal.sync(&mut journal)?;
         }
+        drop(journal);
+        self.compare(works.last().map_or(now, |work| work.entry.time), now);
         Ok(works)
+    }
+
+    /// Logged time does not go back, so after a clock that was wrong it stands until the right one has caught up.
+    fn compare(&mut self, logged: Timestamp, now: Timestamp) {
+        let ahead = logged.since(now);
+        self.meters.ahead.set(ahead.as_secs_f64());
+        let is_ahead = ahead > AHEAD;
+        if is_ahead && !self.is_ahead {
+            let reason = format!(
+                "the journal's time is {logged}, and the machine's clock says {now}: nothing is judged until it has caught up (set the clock; or, if it was wrong before, begin with a new `service.storage.directory`)"
+            );
+            tracing::error!("{reason}");
+            self.status.set(Trouble::Clock, reason);
+        } else if !is_ahead && self.is_ahead {
+            self.status.clear(Trouble::Clock);
+            tracing::info!("the machine's clock has caught up with the journal's time");
+        }
+        self.is_ahead = is_ahead;
     }
 
     fn fail(&mut self, reason: &str) {

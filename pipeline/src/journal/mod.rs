@@ -138,6 +138,11 @@ impl Journal {
         Offset(self.log.next())
     }
 
+    /// The first offset of the segment that is being written; the beginning, where there is none.
+    pub fn last_segment(&self) -> Offset {
+        Offset(self.log.segments().last().copied().unwrap_or_default())
+    }
+
     /// Gives no offset below `offset` from now on, because a checkpoint knows of entries up to there; they are a gap.
     ///
     /// # Errors

@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use super::deliveries::Ids;
 use super::plan::{AnalyzerSlot, EngineSettings};
 use super::status::{Status, Trouble};
-use super::writer::{SharedJournal, Work};
+use super::writer::{SharedJournal, Verdict, Work};
 use crate::checkpoint::{Checkpoints, Position};
 use crate::clock::Timestamp;
 use crate::crash;
 use crate::drops;
-use crate::entry::{Entry, Offset};
+use crate::entry::{Entry, Epoch, Event, Offset};
 use crate::finding::Finding;
 use crate::journal::JournalReader;
 use crate::ledger::{Ledger, LedgerReader};
@@ -80,6 +80,8 @@ pub(super) struct Fold {
     not_before: Option<Instant>,
     /// Entries before this one are in the metrics.
     counted: Offset,
+    /// Component id → the epoch that holds, and where it stands in the journal; at its beginning, where that is not known.
+    epochs: BTreeMap<String, (Offset, Epoch)>,
     /// What failed last and was said; empty once it went well again.
     said: String,
 }
@@ -139,7 +141,10 @@ impl Fold {
             offset: metrics::gauge!("homeostat_fold_offset"),
             sequence: metrics::gauge!("homeostat_ledger_sequence"),
         };
+        let epochs = parts.slots.iter().filter_map(|slot| slot.epoch.clone());
+        let epochs = epochs.map(|epoch| (epoch.component.clone(), (Offset(0), epoch))).collect();
         Fold {
+            epochs,
             slots: parts.slots,
             settings: parts.settings,
             journal: parts.journal,
@@ -208,12 +213,11 @@ impl Fold {
         Ok(())
     }
 
-    /// Folds an entry that the writer brought, whatever it takes.
-    fn take(&mut self, entry: Entry) -> Result<Vec<Finding>, Halt> {
+    /// Folds an entry that the writer brought, whatever it takes. What it caused is not known when a new beginning read it from the disk.
+    fn take(&mut self, entry: Entry) -> Result<Verdict, Halt> {
         let offset = entry.offset;
         let folded = if offset < self.core.next {
-            // A new beginning has read it from the disk already.
-            return Ok(Vec::new());
+            return Ok(None);
         } else if offset == self.core.next {
             self.fold(entry)
         } else {
@@ -225,15 +229,18 @@ impl Fold {
                 if let Err(halt) = self.checkpoint_when_due() {
                     self.begin_anew(halt)?;
                 }
-                Ok(found)
+                Ok(Some(found))
             }
-            Err(halt) => self.begin_anew(halt).map(|()| Vec::new()),
+            Err(halt) => self.begin_anew(halt).map(|()| None),
         }
     }
 
     /// One entry: analyzers, then the ledger.
     fn fold(&mut self, entry: Entry) -> Result<Vec<Finding>, Halt> {
         let (offset, time) = (entry.offset, entry.time);
+        if let Event::Epoch(epoch) = &entry.event {
+            self.epochs.insert(epoch.component.clone(), (offset, epoch.clone()));
+        }
         let before = self.core.totals;
         // What is folded once more, after a failure, is not counted twice.
         let is_new = offset >= self.counted;
@@ -363,6 +370,9 @@ impl Fold {
         if let Err(error) = self.journal.lock().trim(now, checkpoint) {
             tracing::warn!("old journal segments cannot be removed: {error}");
         }
+        if let Err(error) = self.repeat_epochs() {
+            tracing::warn!("the model cannot be journalled again: {error}");
+        }
         if self.pruned_at.is_some_and(|at| now.since(at) < PRUNE) {
             return;
         }
@@ -372,5 +382,25 @@ impl Fold {
         if let Err(error) = self.ledger.prune(now - self.settings.behavior_age_max, passed) {
             tracing::warn!("old behaviors cannot be pruned: {error}");
         }
+    }
+
+    /// Every segment of the journal says by which models it was judged, so that whoever reads it knows after older ones are gone.
+    /// Analyzers pass over an epoch that changes nothing.
+    fn repeat_epochs(&mut self) -> std::io::Result<()> {
+        let mut journal = self.journal.lock();
+        let (since, next) = (journal.last_segment(), journal.next());
+        let stale = || self.epochs.values().filter(|(at, _)| *at < since);
+        if stale().next().is_none() {
+            return Ok(());
+        }
+        for (_, epoch) in stale() {
+            journal.append(&Event::Epoch(epoch.clone()), self.core.now)?;
+        }
+        self.journal.sync(&mut journal)?;
+        drop(journal);
+        for (at, _) in self.epochs.values_mut() {
+            *at = (*at).max(next);
+        }
+        Ok(())
     }
 }

@@ -245,3 +245,18 @@ async fn two_pipelines_that_judge_are_refused_at_start() {
     };
     assert!(Engine::start(plan).is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_went_back_is_said_and_keeps_nobody_away() {
+    let world = World::new();
+    let engine = world.start();
+    world.tick(&engine).await;
+    let (now, hour) = (world.clock.now(), Duration::from_secs(3600));
+    for (clock, is_said) in [(now, false), (now - hour, true), (now - hour + hour / 2, true), (now, false)] {
+        world.clock.set(clock);
+        engine.tick().await.unwrap();
+        let Health { live, ready, reasons } = engine.health();
+        assert_eq!((live, ready, reasons.len()), (true, true, usize::from(is_said)), "{clock}: {reasons:?}");
+    }
+    stop(engine).await;
+}

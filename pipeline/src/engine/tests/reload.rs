@@ -1,6 +1,7 @@
 //! What changes while the engine runs, and what must not change by that.
 
 use super::*;
+use crate::journal::{JournalItem, JournalReader};
 
 fn epoch(hash: &str) -> Epoch {
     Epoch { component: "count".to_owned(), hash: hash.to_owned(), content: "a model".to_owned() }
@@ -99,6 +100,36 @@ async fn an_epoch_is_journalled_when_it_is_new_and_only_then() {
     world.epoch = Some("two");
     stop(world.start()).await;
     assert_eq!(world.ledger(), ["epoch: one", "epoch: two", "count: REQ-A=1", "count: REQ-B=1"]);
+    assert_eq!(world.replayed().mismatches, Vec::<String>::new());
+}
+
+/// Offsets of the journal's epochs.
+fn journalled_epochs(world: &World) -> Vec<Offset> {
+    let reader = JournalReader::open(&world.path().join("journal")).unwrap();
+    let offset = |item: std::io::Result<JournalItem>| match item.unwrap() {
+        JournalItem::Entry(entry) => matches!(entry.event, Event::Epoch(_)).then_some(entry.offset),
+        JournalItem::Gap { .. } => None,
+    };
+    reader.read_from(Offset(0)).filter_map(offset).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_that_follow_say_again_what_holds_so_that_it_is_known_when_the_first_are_gone() {
+    let mut world = World::new();
+    world.epoch = Some("one");
+    // Segments of 64 KiB, kept for half a minute.
+    world.storage.journal_bytes_max = 1 << 19;
+    world.storage.journal_age_max = Duration::from_secs(30);
+    let engine = world.start();
+    for number in 0..200 {
+        submit(&engine, &format!("REQ-{number}")).await.unwrap();
+        world.tick(&engine).await;
+    }
+    stop(engine).await;
+    let reader = JournalReader::open(&world.path().join("journal")).unwrap();
+    assert!(reader.first() > Offset(1), "the segment with the first epoch is gone");
+    let epochs = journalled_epochs(&world);
+    assert!(!epochs.is_empty());
     assert_eq!(world.replayed().mismatches, Vec::<String>::new());
 }
 
