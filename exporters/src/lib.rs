@@ -28,7 +28,7 @@ pub fn list() -> Vec<Registration> {
         ),
         Registration::new::<file::File>(
             "file",
-            "writes findings as JSON lines to a file or to standard output",
+            "writes findings as JSON lines, or records telemetry, to a file or to standard output",
         ),
         Registration::new::<kg::Kg>("kg", "keeps the knowledge graph, embedded or at a SPARQL 1.1 endpoint"),
         Registration::new::<nats::Nats>("nats", "publishes findings to NATS JetStream as CloudEvents"),

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use homeostat_pipeline::batch::{Compression, Signal};
 use homeostat_pipeline::budget::Budget;
-use homeostat_pipeline::otlp::walk;
+use homeostat_pipeline::otlp::{resource_spans, walk};
 use homeostat_receivers::otlp::account::Account;
 use homeostat_receivers::otlp::{inflate::inflate, json::transcode};
 
@@ -31,8 +31,10 @@ pub struct Recording {
     name: String,
     reader: Box<dyn BufRead>,
     is_framed: bool,
-    /// Of the frames; lines say it themselves.
+    /// Of the frames, where it was said; lines say it themselves.
     signal: Option<Signal>,
+    /// Of the last frame.
+    last: Option<Signal>,
     /// The message that was read last, from 1.
     number: u64,
     budget: Budget,
@@ -89,6 +91,7 @@ impl Recording {
             reader: Box::new(BufReader::with_capacity(BUFFER_BYTES, reader)),
             is_framed: first.is_some_and(|byte| *byte != b'{'),
             signal,
+            last: None,
             number: 0,
             budget: Budget::new(BUDGET_BYTES),
             line: Vec::new(),
@@ -169,16 +172,19 @@ impl Recording {
         Ok((signal, transcode(signal, &content, MESSAGE_BYTES_MAX, content.len(), &mut account)?))
     }
 
-    /// Protobuf does not say which request it is; usually it fits only one.
+    /// Protobuf does not say which request it is; usually it fits only one. Signals may be mixed: what a pipeline of all of them
+    /// recorded.
     fn protobuf(&mut self, content: Bytes) -> anyhow::Result<(Signal, Bytes)> {
         if let Some(signal) = self.signal {
             return Ok((signal, content));
         }
-        let fits: Vec<Signal> =
-            Signal::ALL.into_iter().filter(|signal| walk(*signal, &content).is_ok()).collect();
-        match fits.as_slice() {
+        if let Some(signal) = self.last.filter(|signal| fits(*signal, &content)) {
+            return Ok((signal, content));
+        }
+        let all: Vec<Signal> = Signal::ALL.into_iter().filter(|signal| fits(*signal, &content)).collect();
+        match all.as_slice() {
             [signal] => {
-                self.signal = Some(*signal);
+                self.last = Some(*signal);
                 Ok((*signal, content))
             }
             [] => bail!("it is no OTLP request"),
@@ -187,6 +193,15 @@ impl Recording {
             ),
         }
     }
+}
+
+/// Whether it is well-formed as a request of this signal, and is one: a metric's name is no trace id.
+fn fits(signal: Signal, content: &[u8]) -> bool {
+    if walk(signal, content).is_err() {
+        return false;
+    }
+    let mut spans = resource_spans(content).flat_map(|one| one.scopes()).flat_map(|one| one.spans());
+    signal != Signal::Traces || spans.next().is_none_or(|span| span.trace_id() != [0; 16])
 }
 
 /// The first key says it.
@@ -232,8 +247,12 @@ mod tests {
     }
 
     fn protobuf() -> Vec<u8> {
+        protobuf_of(Signal::Traces, LINE)
+    }
+
+    fn protobuf_of(signal: Signal, line: &str) -> Vec<u8> {
         let mut account = Account::new(Budget::new(BUDGET_BYTES), Ipv4Addr::LOCALHOST.into());
-        transcode(Signal::Traces, LINE.as_bytes(), 1 << 20, 0, &mut account).expect("it is OTLP").to_vec()
+        transcode(signal, line.as_bytes(), 1 << 20, 0, &mut account).expect("it is OTLP").to_vec()
     }
 
     fn framed(content: &[u8]) -> Vec<u8> {
@@ -263,6 +282,19 @@ mod tests {
         ] {
             assert_eq!(all(&recording, None), ["traces 1", "traces 1"]);
         }
+    }
+
+    #[test]
+    fn frames_of_several_signals_are_told_apart() {
+        let log = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1","body":{"stringValue":"x"}}]}]}]}"#;
+        let point = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"queue","gauge":{"dataPoints":[{"timeUnixNano":"1","asInt":"2"}]}}]}]}]}"#;
+        let frames = [
+            framed(&protobuf()),
+            framed(&protobuf_of(Signal::Logs, log)),
+            framed(&protobuf_of(Signal::Metrics, point)),
+            framed(&protobuf()),
+        ];
+        assert_eq!(all(&frames.concat(), None), ["traces 1", "logs 1", "metrics 1", "traces 1"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! The views of data points show bounds, counts and exemplars as they are; what they mean is the business of who reads them.
 
 mod cut;
+pub mod json;
 mod logs;
 mod metrics;
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //!
 //! Bounded: nesting at 128 levels of JSON, the message at `cap` bytes, charged to the account before it is allocated.
 
-mod schema;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -18,10 +17,10 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use homeostat_pipeline::batch::Signal;
+use homeostat_pipeline::otlp::json::schema::{self, Field, Kind, Message};
 use homeostat_pipeline::refusal::Refusal;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use self::schema::{Field, Kind, Message};
 use self::sink::{DELIMITED, FIXED32, FIXED64, Sink, VARINT};
 use super::account::Account;
 

@@ -412,6 +412,13 @@ fn check<M: prost::Message + std::fmt::Debug + serde::Serialize + PartialEq + De
     let json = serde_json::to_string(message).expect("the oracle writes it");
     let ours = read::<M>(signal, &json);
     prop_assert!(ours.as_ref() == Ok(message), "{json}: {ours:?} is not {message:?}");
+    // And back: what homeostat records.
+    let mut json = Vec::new();
+    otlp::json::write(signal, &message.encode_to_vec(), &mut json);
+    let json = String::from_utf8(json).expect("JSON is text");
+    prop_assert!(!json.contains('\n'), "a request is one line: {json}");
+    let again = read::<M>(signal, &json);
+    prop_assert!(again.as_ref() == Ok(message), "{json}: {again:?} is not {message:?}");
     Ok(())
 }
 

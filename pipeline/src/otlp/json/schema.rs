@@ -1,11 +1,10 @@
 //! The messages of OTLP 1.x by the names that OTLP/JSON gives their fields: lowerCamelCase, and no others.
 
-use homeostat_pipeline::batch::Signal;
-
 use self::Kind::{
     Base64, Bool, Double, Enum, Fixed32, Fixed64, Hex, Int32, Int64, Message as Of, Sfixed64, Sint32, Text,
     Uint32, Uint64,
 };
+use crate::batch::Signal;
 
 /// How a value is written in protobuf, and so what JSON may say it with.
 #[derive(Clone, Copy)]
@@ -61,6 +60,16 @@ impl Message {
     /// The field with this name.
     pub fn field(&self, name: &str) -> Option<&'static Field> {
         self.0.iter().find(|field| field.name == name)
+    }
+
+    /// The field with this number, by its place among the fields.
+    pub(super) fn tagged(&self, tag: u32) -> Option<usize> {
+        self.0.iter().position(|field| field.tag == tag)
+    }
+
+    /// The field at a place that [`Message::tagged`] gave.
+    pub(super) fn at(&self, place: usize) -> &'static Field {
+        &self.0[place]
     }
 }
 
