@@ -1,7 +1,8 @@
 //! SIGHUP, in whole programs: what changes changes at once or not at all, and no connection, request, window or deviation is lost or
 //! doubled by it.
 
-use std::collections::BTreeMap;
+mod found;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,20 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use homeostat_pipeline::entry::{Event, Offset};
-use homeostat_pipeline::finding::Finding;
-use homeostat_pipeline::journal::{JournalItem, JournalReader};
-use homeostat_pipeline::ledger::{LedgerItem, LedgerReader};
 use homeostat_tests::backend::Backend;
 use homeostat_tests::client::{Sender, TRACES};
-use homeostat_tests::homeostat::{Homeostat, command, write};
-use homeostat_tests::process::{Process, eventually, free_port};
+use homeostat_tests::homeostat::{Homeostat, write};
+use homeostat_tests::process::{eventually, free_port};
 use homeostat_tests::telemetry::{Spans, now, traces};
 use homeostat_tests::world::latency_model;
 use http::{Request, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+
+use found::{Found, epochs, sequence, trail_is_whole};
 
 const CONFIG: &str = r#"
 receivers:
@@ -336,40 +335,6 @@ async fn load(to: SocketAddr, is_grpc: bool, stop: Arc<AtomicBool>) -> Vec<Bytes
     sent
 }
 
-/// Spans in behaviors, the last version of each counted, and how often each deviation was opened.
-fn found(folder: &Path) -> (u64, BTreeMap<String, usize>) {
-    let reader = LedgerReader::open(&folder.join("data/ledger")).expect("there is a ledger");
-    let (mut counts, mut opened) = (BTreeMap::<String, (u32, u64)>::new(), BTreeMap::new());
-    for item in reader.read_from(1) {
-        let LedgerItem::Entry(entry) = item.expect("the ledger can be read") else { continue };
-        if entry.kind == "deviation_detected" {
-            *opened.entry(REQ.to_owned()).or_default() += 1;
-        }
-        let Finding::Behaviors { behaviors } = entry.finding else { continue };
-        for behavior in behaviors {
-            let count = counts.entry(behavior.uid).or_default();
-            if behavior.version >= count.0 {
-                *count = (behavior.version, behavior.count);
-            }
-        }
-    }
-    (counts.values().map(|(_, count)| count).sum(), opened)
-}
-
-/// The hashes of the epochs in the journal, in order.
-fn epochs(folder: &Path) -> Vec<String> {
-    let reader = JournalReader::open(&folder.join("data/journal")).expect("there is a journal");
-    let epochs =
-        reader.read_from(Offset(0)).filter_map(|item| match item.expect("the journal can be read") {
-            JournalItem::Entry(entry) => match entry.event {
-                Event::Epoch(epoch) => Some(epoch.hash),
-                _ => None,
-            },
-            JournalItem::Gap { .. } => panic!("the journal has a gap"),
-        });
-    epochs.collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_reloads_under_load_lose_nothing_and_double_nothing() {
     let backend = Backend::start().await;
@@ -417,7 +382,7 @@ async fn a_hundred_reloads_under_load_lose_nothing_and_double_nothing() {
     }
     let spans = 2 * sent.len() as u64;
     eventually(&format!("{spans} spans are judged"), async || {
-        let judged = found(path).0;
+        let judged = Found::read(path).spans();
         assert!(judged <= spans, "{judged} spans are judged, and {spans} were sent");
         (judged == spans).then_some(())
     })
@@ -428,32 +393,16 @@ async fn a_hundred_reloads_under_load_lose_nothing_and_double_nothing() {
     received.sort();
     sent.sort();
     assert!(received == sent, "{} requests were sent and {} received", sent.len(), received.len());
-    let (_, opened) = found(path);
-    assert_eq!(opened, BTreeMap::from([(REQ.to_owned(), 1)]), "one deviation, opened once");
     let epochs = epochs(path);
     assert_eq!(epochs.len(), 26, "one of the start, and one of each changed model");
-    assert!(epochs.windows(2).all(|pair| pair[0] != pair[1]), "an epoch is a change");
+    assert!(epochs.windows(2).all(|pair| pair[0].1 != pair[1].1), "an epoch is a change");
+    let found = Found::read(path);
+    found.has_one_deviation();
+    found.has_each(&epochs);
     let lines = std::fs::read_to_string(path.join("findings.jsonl")).expect("findings were written");
     let sequences: Vec<u64> = lines.lines().map(sequence).collect();
     assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>(), "each finding once, in order");
     trail_is_whole(path).await;
-}
-
-/// The chain verifies, and the journal replayed gives the same findings byte for byte.
-async fn trail_is_whole(path: &Path) {
-    for arguments in [
-        ["ledger", "verify", "data"].as_slice(),
-        ["ledger", "replay", "data", "--config", "config.yaml"].as_slice(),
-    ] {
-        let mut process = Process::spawn("homeostat", command(path, arguments));
-        let status = process.exit().await;
-        assert!(status.success(), "{arguments:?}: {status}\n{}", process.output());
-    }
-}
-
-fn sequence(line: &str) -> u64 {
-    let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
-    line["sequence"].as_str().and_then(|text| text.parse().ok()).expect("a line has its sequence")
 }
 
 #[tokio::test(flavor = "multi_thread")]
