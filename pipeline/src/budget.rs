@@ -2,8 +2,9 @@
 //!
 //! A charge starts in steps of 4 KiB and beyond 64 KiB grows in steps of 64 KiB, so a body that trickles in touches the
 //! shared counter rarely and a small request does not hold the room of a large one. A peer holds at most a quarter, or one request of
-//! at most half, so that the largest body that a receiver reads fits. The last tenth is for alerts, and what waits for telemetry
-//! backends is at most half, so that a dead backend never blinds the judgement.
+//! at most half, so that the largest body that a receiver reads fits. The last tenth is for alerts, what waits for telemetry
+//! backends is at most half, and what queues on disk hold of the requests under way at most a quarter, so that a dead backend
+//! never blinds the judgement.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ struct Shared {
     limit: AtomicU64,
     used: AtomicU64,
     forwarding: AtomicU64,
+    backlog: AtomicU64,
     peers: Mutex<HashMap<IpAddr, u64>>,
 }
 
@@ -56,6 +58,13 @@ pub struct Forward {
     bytes: u64,
 }
 
+/// What the requests of queues hold while they are under way to their backends; given back when dropped.
+#[derive(Debug)]
+pub struct Backlog {
+    /// Its bytes are part of the backlog's.
+    charge: Charge,
+}
+
 impl Budget {
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> Budget {
@@ -64,6 +73,7 @@ impl Budget {
             limit: AtomicU64::new(bytes),
             used: AtomicU64::new(0),
             forwarding: AtomicU64::new(0),
+            backlog: AtomicU64::new(0),
             peers: Mutex::default(),
         }))
     }
@@ -110,6 +120,19 @@ impl Budget {
             Ok(Forward { budget: self.clone(), bytes })
         } else {
             Err(Refusal::busy("too much telemetry waits for its backends already"))
+        }
+    }
+
+    /// Takes `bytes` for a request that a queue sends now.
+    ///
+    /// # Errors
+    /// `Unavailable` when the budget is used up, or queues hold their quarter of it; `Rejected` when it could never fit.
+    pub fn try_backlog(&self, bytes: u64) -> Result<Backlog, Refusal> {
+        let charge = self.try_charge(None, Class::Telemetry, bytes)?;
+        if take(&self.0.backlog, charge.held, self.limit_bytes() / 4) {
+            Ok(Backlog { charge })
+        } else {
+            Err(Refusal::busy("the requests that queues send hold their quarter of the memory budget"))
         }
     }
 
@@ -224,6 +247,12 @@ impl Drop for Forward {
     }
 }
 
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.charge.budget.0.backlog.fetch_sub(self.charge.held, Ordering::Relaxed);
+    }
+}
+
 /// The size of the budget unless set: a quarter of what the cgroup, else the machine, allows; between 16 and 64 MiB.
 pub fn default_bytes() -> u64 {
     (machine_bytes() / 4).clamp(DEFAULT_MIN_BYTES, DEFAULT_MAX_BYTES)
@@ -330,6 +359,19 @@ mod tests {
         assert!(budget.try_forward(13 * KIB).unwrap_err().is_retryable());
         drop(first);
         assert!(budget.try_forward(512 * KIB).is_ok());
+    }
+
+    #[test]
+    fn queues_hold_at_most_a_quarter() {
+        let budget = Budget::new(1024 * KIB);
+        let first = budget.try_backlog(192 * KIB).unwrap();
+        assert!(budget.try_backlog(65 * KIB).unwrap_err().is_retryable());
+        let second = budget.try_backlog(64 * KIB).unwrap();
+        assert!(budget.try_charge(None, Class::Telemetry, 640 * KIB).is_ok());
+        drop((first, second));
+        assert_eq!(budget.used_bytes(), 0);
+        assert!(budget.try_backlog(256 * KIB).is_ok());
+        assert!(!budget.try_backlog(1024 * KIB).unwrap_err().is_retryable());
     }
 
     #[test]

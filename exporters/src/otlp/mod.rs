@@ -125,9 +125,11 @@ impl Kind {
         }
         let bytes_max =
             settings.max_request_bytes.as_ref().map(|size| usize::try_from(size.value).unwrap_or(usize::MAX));
+        // A queue has the memory before it sends.
+        let budget = settings.queue().is_none().then(|| context.budget.clone());
         Ok(Way {
             client: Client::new(settings, *protocol, context)?,
-            knife: Knife::new(&context.id, bytes_max, context.budget.clone()),
+            knife: Knife::new(&context.id, bytes_max, budget),
             timeout: period_or(settings.timeout, TIMEOUT),
             retry: Retry::new(settings.retry_on_failure, &context.id),
         })

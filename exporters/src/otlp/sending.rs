@@ -21,16 +21,27 @@ const HALVED_BYTES_MIN: usize = 64 * 1024;
 /// What cutting needs of the exporter.
 pub struct Knife {
     /// The largest inflated message that the peer takes; none where only the peer knows.
-    pub bytes_max: Option<usize>,
-    budget: Budget,
+    bytes_max: Option<usize>,
+    budget: Option<Budget>,
     splits: Counter,
 }
 
 impl Knife {
-    /// For the exporter `id`.
-    pub fn new(id: &str, bytes_max: Option<usize>, budget: Budget) -> Knife {
+    /// For the exporter `id`. What it cuts is charged to `budget`; without one, whoever sends has what [`Knife::bytes`] says.
+    pub fn new(id: &str, bytes_max: Option<usize>, budget: Option<Budget>) -> Knife {
         let splits = counter!("homeostat_exporter_split_requests_total", "exporter" => id.to_owned());
         Knife { bytes_max, budget, splits }
+    }
+
+    /// What cutting a message of `body_bytes` takes at the most: the message itself and its parts. 0 for one that is never cut.
+    pub fn bytes(&self, body_bytes: usize) -> u64 {
+        let is_whole = body_bytes <= self.bytes_max.unwrap_or(usize::MAX).min(HALVED_BYTES_MIN);
+        if is_whole { 0 } else { 2 * body_bytes as u64 }
+    }
+
+    fn charge(&self, bytes: usize) -> Result<Option<Charge>, Refusal> {
+        let Some(budget) = &self.budget else { return Ok(None) };
+        budget.try_charge(None, Class::Telemetry, bytes as u64).map(Some)
     }
 }
 
@@ -149,7 +160,7 @@ impl Sending {
     fn cut(&mut self, knife: &Knife, bytes_max: usize) -> Result<bool, Refusal> {
         let Some(part) = self.parts.pop_front() else { return Ok(false) };
         let Parcel { signal, body_bytes, .. } = part.parcel;
-        let charge = match knife.budget.try_charge(None, Class::Telemetry, body_bytes as u64) {
+        let charge = match knife.charge(body_bytes) {
             Ok(charge) => charge,
             Err(refusal) => {
                 // What could never fit is sent whole.
@@ -171,7 +182,7 @@ impl Sending {
             knife.splits.increment(1);
         }
         self.is_cut = true;
-        self.charges.push(charge);
+        self.charges.extend(charge);
         Ok(true)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use homeostat_pipeline::batch::Signal;
-use homeostat_pipeline::budget::Charge;
+use homeostat_pipeline::budget::Backlog;
 use homeostat_pipeline::clock::{Clock, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -41,7 +41,7 @@ pub struct Errand {
     /// What is sent.
     pub parcel: Parcel,
     /// Its memory.
-    pub charge: Option<Charge>,
+    pub memory: Option<Backlog>,
 }
 
 /// It is over, one way or the other; everything is counted and said.
@@ -95,15 +95,15 @@ impl Courier {
         Courier { way, age_max, id, clock, meters, letters, trouble }
     }
 
-    /// The memory that looking into it takes; 0 where nobody looks.
-    pub fn inflated_bytes(&self, parcel: &Parcel) -> u64 {
-        let is_inflated = self.way.knife.bytes_max.is_some() || !self.way.client.passes();
-        if is_inflated { parcel.body_bytes as u64 } else { 0 }
+    /// The memory that looking into it and cutting it may take; 0 where nobody looks.
+    pub fn body_bytes(&self, parcel: &Parcel) -> u64 {
+        let inflated = if self.way.client.passes() { 0 } else { parcel.body_bytes as u64 };
+        inflated.max(self.way.knife.bytes(parcel.body_bytes))
     }
 
     /// Until it is over.
     pub async fn deliver(&self, errand: Errand) -> Done {
-        let Errand { index, time, parcel, charge } = errand;
+        let Errand { index, time, parcel, memory } = errand;
         let Way { client, knife, timeout, retry } = &self.way;
         let (signal, records) = (parcel.signal, parcel.records);
         let mut sending = Sending::new(parcel.clone());
@@ -157,7 +157,7 @@ impl Courier {
             }
         };
         self.lose(index, parcel, loss).await;
-        drop(charge);
+        drop(memory);
         Done
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use homeostat_pipeline::budget::{Budget, Charge, Class};
+use homeostat_pipeline::budget::{Backlog, Budget};
 use homeostat_pipeline::clock::Clock;
 use homeostat_pipeline::log::{Frames, Item};
 use homeostat_pipeline::refusal::Refusal;
@@ -31,7 +31,7 @@ const READ_BYTES: usize = 1 << 20;
 /// Requests beyond the cursor that may be done with before it moves on.
 const AHEAD_MAX: u64 = 1_024;
 const SAVED_EVERY: Duration = Duration::from_millis(200);
-/// How long to wait before what failed here, not at the backend, is tried again.
+/// How long to wait before memory is looked for again.
 const PAUSE: Duration = Duration::from_millis(100);
 const REREAD: Duration = Duration::from_secs(5);
 
@@ -71,6 +71,15 @@ struct Source {
     ahead: VecDeque<Next>,
     /// All requests up to the one read last, as that says.
     seen: Size,
+}
+
+/// Why no more is under way.
+#[derive(PartialEq, Eq)]
+enum Filled {
+    /// There are as many as may be, or as there are.
+    Enough,
+    /// The next waits for memory.
+    ShortOfMemory,
 }
 
 /// The task that sends.
@@ -114,10 +123,10 @@ impl Drain {
         let mut saved = (progress.done, Instant::now());
         let mut errands: JoinSet<(u64, Size, Size)> = JoinSet::new();
         loop {
-            tokio::select! {
+            let filled = tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.fill(&mut errands, &mut source, &mut progress) => {}
-            }
+                filled = self.fill(&mut errands, &mut source, &mut progress) => filled,
+            };
             let is_behind = progress.done.requests > saved.0.requests;
             if is_behind && saved.1.elapsed() >= SAVED_EVERY {
                 self.save(progress.done).await;
@@ -129,6 +138,7 @@ impl Drain {
                 Some(ended) = errands.join_next() => self.settle(ended, &mut progress),
                 changed = self.visible.changed(), if errands.len() < self.consumers => if changed.is_err() { break },
                 () = sleep_until(saved.1 + SAVED_EVERY), if is_behind => {}
+                () = sleep(PAUSE), if filled == Filled::ShortOfMemory => {}
             }
         }
         let waiting = store.room.waiting();
@@ -164,9 +174,9 @@ impl Drain {
         errands: &mut JoinSet<(u64, Size, Size)>,
         source: &mut Option<Source>,
         progress: &mut Progress,
-    ) {
+    ) -> Filled {
         while errands.len() < self.consumers {
-            let Some(next) = self.next(source, progress.done).await else { return };
+            let Some(next) = self.next(source, progress.done).await else { break };
             match next {
                 Next::Lost(index, count, reason) => {
                     self.letters.bury_unread(index, count, reason, self.clock.now());
@@ -175,15 +185,21 @@ impl Drain {
                 }
                 Next::Record(index, _) if progress.finished.contains_key(&index) => {}
                 Next::Record(index, record) if index >= progress.done.requests + AHEAD_MAX => {
-                    if let Some(source) = source {
-                        source.ahead.push_front(Next::Record(index, record));
-                    }
-                    return;
+                    Source::put_back(source, Next::Record(index, record));
+                    break;
                 }
                 Next::Record(index, record) => {
-                    let charge = self.charge(&record).await;
+                    let memory = match self.memory(&record) {
+                        Ok(memory) => Some(memory),
+                        // One goes without: no queue stands still because others have the memory.
+                        Err(_) if errands.is_empty() => None,
+                        Err(_) => {
+                            Source::put_back(source, Next::Record(index, record));
+                            return Filled::ShortOfMemory;
+                        }
+                    };
                     let (size, end) = (record.size, record.total);
-                    let errand = Errand { index, time: record.time, parcel: record.parcel, charge };
+                    let errand = Errand { index, time: record.time, parcel: record.parcel, memory };
                     let courier = Arc::clone(&self.courier);
                     errands.spawn(async move {
                         let Done = courier.deliver(errand).await;
@@ -192,19 +208,13 @@ impl Drain {
                 }
             }
         }
+        Filled::Enough
     }
 
-    /// What a request from disk takes of the memory budget while it is under way; one that could never fit goes uncharged.
-    async fn charge(&self, record: &Record) -> Option<Charge> {
-        self.store.cursor.as_ref()?;
-        let bytes = record.size.bytes + self.courier.inflated_bytes(&record.parcel);
-        loop {
-            match self.budget.try_charge(None, Class::Telemetry, bytes) {
-                Ok(charge) => return Some(charge),
-                Err(Refusal::Unavailable { .. }) => sleep(PAUSE).await,
-                Err(Refusal::Rejected { .. }) => return None,
-            }
-        }
+    /// What a request takes of the memory budget while it is under way; without disk it holds its own bytes already.
+    fn memory(&self, record: &Record) -> Result<Backlog, Refusal> {
+        let kept = if self.store.cursor.is_some() { record.size.bytes } else { 0 };
+        self.budget.try_backlog(kept + self.courier.body_bytes(&record.parcel))
     }
 
     /// The next of the log; none when there is nothing more now. What is not there any more gives its room back.
@@ -261,6 +271,13 @@ impl Drain {
 }
 
 impl Source {
+    /// It is not its turn yet.
+    fn put_back(source: &mut Option<Source>, next: Next) {
+        if let Some(source) = source {
+            source.ahead.push_front(next);
+        }
+    }
+
     /// Reads on. Blocking.
     fn read(mut self) -> (Source, std::io::Result<()>) {
         let mut bytes = 0;

@@ -18,7 +18,7 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// A traces request of `resources` with one span each, whose name has `bytes`.
-fn large(resources: usize, bytes: usize) -> Telemetry {
+pub fn large(resources: usize, bytes: usize) -> Telemetry {
     let span = field(2, &field(5, &vec![b'x'; bytes]));
     let body = Bytes::from(field(1, &field(2, &span)).repeat(resources));
     assert_eq!(walk(Signal::Traces, &body).unwrap(), resources as u64);

@@ -1,5 +1,7 @@
 //! The queue: what it accepts arrives, whatever the backend and the process go through.
 
+mod memory;
+
 use std::path::Path;
 
 use homeostat_pipeline::clock::Timestamp;
