@@ -37,7 +37,8 @@ impl Receivers {
         let running = Running { leave: leave.clone(), addresses: receiver.local_addrs() };
         let name = id.clone();
         self.tasks.spawn(async move {
-            let outcome = receiver.run(inlet, leave.clone()).await;
+            let outcome = receiver.run(inlet.clone(), leave.clone()).await;
+            inlet.leave();
             drop(life);
             Ended { id: name, outcome, is_told: leave.is_cancelled() }
         });

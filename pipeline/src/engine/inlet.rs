@@ -65,7 +65,14 @@ impl Inlet {
 
     /// Whether any pipeline of this receiver takes `signal`; if none does, its senders are told that the path is unknown.
     pub fn takes(&self, signal: Signal) -> bool {
-        self.shared.wiring.of(&self.receiver).iter().any(|route| route.signals.contains(&signal))
+        let wired = self.shared.wiring.of(&self.receiver);
+        // A receiver that has left its pipelines tells its senders to come back, for they may reach its successor.
+        wired.is_none_or(|routes| routes.iter().any(|route| route.signals.contains(&signal)))
+    }
+
+    /// The receiver has ended. If a reload took it out of its pipelines, the way that it had until now ends too.
+    pub fn leave(&self) {
+        self.shared.wiring.left(&self.receiver);
     }
 
     /// Resolves when the batch is durable and forwarded, or refused. `deadline` is the sender's, or the receiver's own
@@ -79,7 +86,9 @@ impl Inlet {
             return Err(Refusal::busy("homeostat is stopping"));
         }
         // What begins on one wiring ends on it, whatever is reloaded meanwhile.
-        let wired = self.shared.wiring.of(&self.receiver);
+        let Some(wired) = self.shared.wiring.of(&self.receiver) else {
+            return Err(Refusal::busy("no pipeline names this receiver any more"));
+        };
         let takes = |route: &&Route| match &batch {
             Batch::Telemetry(telemetry) => route.signals.contains(&telemetry.signal),
             Batch::Alerts(_) | Batch::Evidence(_) => route.judges,

@@ -38,7 +38,8 @@ impl Engine {
         Ok(components)
     }
 
-    /// Requests that begin from now on take these ways; those under way end on the old ones. An exporter that is the same
+    /// Requests that begin from now on take these ways; those under way end on the old ones, and so do those of receivers that no
+    /// pipeline names any more, until they have ended ([`super::Inlet::leave`]). An exporter that is the same
     /// instance as before is not asked again for what it has taken. Who judges must not change.
     pub fn rewire(&self, pipelines: &[Pipeline]) {
         self.shared.wiring.set(pipelines, &self.shared.memory);

@@ -40,10 +40,18 @@ impl Route {
 /// Receiver id → its part of the pipelines, in YAML order.
 type Routes = BTreeMap<String, Arc<[Route]>>;
 
-/// The routes that hold now, and whose the bits are.
+/// The routes that hold now, and those that receivers which no pipeline names any more had last: what their connections still
+/// bring goes that way until they have ended.
+#[derive(Default)]
+struct Ways {
+    now: Routes,
+    leaving: Routes,
+}
+
+/// The ways, and whose the bits are.
 #[derive(Default)]
 pub(super) struct Wiring {
-    routes: RwLock<Routes>,
+    ways: RwLock<Ways>,
     outlets: Mutex<Outlets>,
 }
 
@@ -63,11 +71,18 @@ struct Outlets {
 }
 
 impl Wiring {
-    /// The routes of one receiver: a read lock that is taken for a write only by a reload, a look-up among a few names, and a
-    /// reference count.
-    pub(super) fn of(&self, receiver: &str) -> Arc<[Route]> {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        routes.get(receiver).cloned().unwrap_or_else(|| Arc::new([]))
+    /// The routes of one receiver, none when it has ended: a read lock that is taken for a write only by a reload, a look-up among
+    /// a few names, and a reference count.
+    pub(super) fn of(&self, receiver: &str) -> Option<Arc<[Route]>> {
+        let ways = self.ways.read().unwrap_or_else(PoisonError::into_inner);
+        ways.now.get(receiver).or_else(|| ways.leaving.get(receiver)).cloned()
+    }
+
+    /// A receiver that no pipeline names any more has ended, and with it its way.
+    pub(super) fn left(&self, receiver: &str) {
+        let gone = self.ways.write().unwrap_or_else(PoisonError::into_inner).leaving.remove(receiver);
+        // What ends with its exporters does so outside the lock.
+        drop(gone);
     }
 
     /// From now on requests take these ways. An exporter that is the same instance stays the same outlet: it is not asked again
@@ -80,7 +95,11 @@ impl Wiring {
         }
         let routes = routes(pipelines, &now);
         outlets.now = now;
-        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
+        let mut ways = self.ways.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut ways.now, routes);
+        let Ways { now, leaving } = &mut *ways;
+        leaving.extend(before);
+        leaving.retain(|receiver, _| !now.contains_key(receiver));
     }
 }
 

@@ -19,6 +19,7 @@ use homeostat_tests::world::latency_model;
 use http::{Request, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use found::{Found, epochs, sequence, trail_is_whole};
@@ -285,6 +286,37 @@ async fn a_receiver_that_changes_keeps_its_address_and_one_that_moves_leaves_it(
     assert!(answer.as_ref().is_ok_and(homeostat_tests::client::Answer::is_ok), "{answer:?}");
     let (status, output) = homeostat.stop().await;
     assert!(status.success(), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_renamed_takes_what_its_senders_were_sending() {
+    let backend = Backend::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "model.yml", &model(500));
+    write(folder.path(), "config.yaml", &config(&backend));
+    let homeostat = Homeostat::start(folder.path()).await;
+    let body = slow();
+    let (first, rest) = body.split_at(body.len() / 2);
+    let mut sender = TcpStream::connect(homeostat.http).await.expect("it listens");
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+        TRACES.1,
+        body.len()
+    );
+    sender.write_all(&[head.as_bytes(), first].concat()).await.expect("it reads");
+    let renamed = config(&backend)
+        .replace("  otlp:\n    protocols", "  otlp/main:\n    protocols")
+        .replace("[otlp]", "[otlp/main]");
+    write(folder.path(), "config.yaml", &renamed);
+    reload(&homeostat, "applied").await;
+    sender.write_all(rest).await.expect("it reads on");
+    let mut answer = Vec::new();
+    sender.read_to_end(&mut answer).await.expect("it answers and closes");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(backend.received().into_iter().map(|one| one.frame).collect::<Vec<_>>(), [body]);
+    let (status, output) = homeostat.stop().await;
+    assert!(status.success() && output.contains("added otlp/main, removed otlp"), "{output}");
 }
 
 /// What a client sees of a connection that is closed while it sends the next request on it. Nothing of that request was read, and

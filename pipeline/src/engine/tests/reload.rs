@@ -31,14 +31,41 @@ async fn a_request_ends_on_the_way_it_began_on_and_the_next_takes_the_new_one() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_no_pipeline_names_any_more_is_told_so() {
+async fn a_receiver_that_leaves_its_pipelines_keeps_its_way_until_it_has_ended() {
     let mut world = World::new();
-    world.backends.push(Backend::new([]));
+    let old = Backend::new([]);
+    world.backends.push(old.clone());
     let engine = world.start();
     let inlet = engine.inlet("in");
-    assert!(inlet.takes(Signal::Traces));
-    engine.rewire(&[]);
-    assert!(!inlet.takes(Signal::Traces));
+    let new = Backend::new([]);
+    let successor = Pipeline {
+        receivers: vec!["in/new".to_owned()],
+        ..world.pipeline("traces", std::slice::from_ref(&new), true)
+    };
+    engine.rewire(std::slice::from_ref(&successor));
+    engine.rewire(&[successor]);
+    assert!(inlet.takes(Signal::Traces) && !inlet.takes(Signal::Logs));
+    submit(&engine, "REQ-A").await.unwrap();
+    assert_eq!((old.calls(), new.calls()), (1, 0));
+    inlet.leave();
+    assert!(inlet.takes(Signal::Logs), "whoever comes so late is not told that the path is unknown");
+    assert!(submit(&engine, "REQ-A").await.unwrap_err().is_retryable());
+    assert_eq!((old.calls(), new.calls()), (1, 0));
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_whose_pipelines_lose_a_signal_is_told_so() {
+    let mut world = World::new();
+    let backend = Backend::new([]);
+    world.backends.push(backend.clone());
+    let engine = world.start();
+    let logs = Pipeline {
+        signals: vec![Signal::Logs],
+        ..world.pipeline("logs", std::slice::from_ref(&backend), true)
+    };
+    engine.rewire(&[logs]);
+    assert!(!engine.inlet("in").takes(Signal::Traces));
     assert!(!submit(&engine, "REQ-A").await.unwrap_err().is_retryable());
     stop(engine).await;
 }
