@@ -51,8 +51,25 @@ pub struct Opened {
     pub finding: BTreeMap<String, Arc<dyn FindingExporter>>,
     /// Processor id → processor.
     pub processors: BTreeMap<String, Arc<dyn Processor>>,
+    /// What merges before the telemetry exporters of the pipelines.
+    pub mergings: BTreeMap<Place, Arc<Merging>>,
     /// Bound, and not yet running; those that run already are not here.
     pub receivers: Vec<OpenedReceiver>,
+}
+
+/// Where requests are merged.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pipeline: String,
+    processor: String,
+    exporter: String,
+}
+
+impl Place {
+    fn new(pipeline: &homeostat_config::Pipeline, processor: &At<String>, exporter: &str) -> Place {
+        let (pipeline, processor) = (pipeline.name.clone(), processor.value.clone());
+        Place { pipeline, processor, exporter: exporter.to_owned() }
+    }
 }
 
 /// A receiver that is bound.
@@ -120,14 +137,14 @@ pub async fn assemble(
     let analyzers = analyzers(configuration, &opener)?;
     let settings =
         EngineSettings { behavior_age_max: storage(service).behavior_age_max, ..EngineSettings::default() };
-    let pipelines = pipelines(configuration, &opened, &budget);
+    let pipelines = pipelines(configuration, &opened);
     let finding_exporters = opened.finding.clone().into_iter().collect();
     let plan = Plan { store, clock, budget, analyzers, finding_exporters, pipelines, settings };
     Ok(Assembly { plan, opened, opener })
 }
 
-/// The pipelines, of what is opened; what merges before exporters charges its copies to `budget`.
-pub fn pipelines(configuration: &Configuration, opened: &Opened, budget: &Budget) -> Vec<Pipeline> {
+/// The pipelines, of what is opened.
+pub fn pipelines(configuration: &Configuration, opened: &Opened) -> Vec<Pipeline> {
     let pipelines = configuration.spec.service.pipelines.iter();
     pipelines
         .map(|pipeline| Pipeline {
@@ -135,12 +152,7 @@ pub fn pipelines(configuration: &Configuration, opened: &Opened, budget: &Budget
             signals: pipeline.signals.clone(),
             receivers: pipeline.receivers.iter().map(|id| id.value.clone()).collect(),
             processors: named(&pipeline.processors, &opened.processors),
-            telemetry_exporters: merged(
-                configuration,
-                pipeline,
-                named(&pipeline.exporters, &opened.telemetry),
-                budget,
-            ),
+            telemetry_exporters: merged(pipeline, opened),
             judges: configuration.judges(pipeline),
         })
         .collect()
@@ -150,22 +162,53 @@ fn named<T: Clone>(ids: &[At<String>], opened: &BTreeMap<String, T>) -> Vec<(Str
     ids.iter().filter_map(|id| opened.get(&id.value).map(|one| (id.value.clone(), one.clone()))).collect()
 }
 
-/// The pipeline's exporters behind what merges before them: one for each processor that wants it and each exporter.
+/// The pipeline's exporters behind what merges before them.
 fn merged(
-    configuration: &Configuration,
     pipeline: &homeostat_config::Pipeline,
-    mut exporters: Vec<(String, Arc<dyn TelemetryExporter>)>,
-    budget: &Budget,
+    opened: &Opened,
 ) -> Vec<(String, Arc<dyn TelemetryExporter>)> {
-    // From the last to the first, so that the first one in the YAML is also the first that a request meets.
-    for id in pipeline.processors.iter().rev() {
-        let merging = configuration.processors.get(&id.value).and_then(|part| part.merging());
-        let Some(limits) = merging else { continue };
-        for (exporter_id, exporter) in &mut exporters {
-            *exporter = Arc::new(Merging::new(&id.value, exporter_id, exporter, &limits, budget));
+    let mut exporters = named(&pipeline.exporters, &opened.telemetry);
+    for (id, exporter) in &mut exporters {
+        let first = pipeline.processors.iter().find_map(|processor| {
+            let merging = opened.mergings.get(&Place::new(pipeline, processor, id))?;
+            Some(Arc::clone(merging) as Arc<dyn TelemetryExporter>)
+        });
+        if let Some(first) = first {
+            *exporter = first;
         }
     }
     exporters
+}
+
+/// What merges, one for each pipeline, each of its processors that wants it, and each exporter. One that would be the same is
+/// taken from `before`: requests that wait there meet those that come, and who took what is not forgotten.
+fn mergings(
+    configuration: &Configuration,
+    opened: &Opened,
+    before: Option<&Opened>,
+    budget: &Budget,
+) -> BTreeMap<Place, Arc<Merging>> {
+    let mut mergings = BTreeMap::new();
+    for pipeline in &configuration.spec.service.pipelines {
+        for (id, mut exporter) in named(&pipeline.exporters, &opened.telemetry) {
+            // From the last to the first, so that the first one in the YAML is also the first that a request meets.
+            for processor in pipeline.processors.iter().rev() {
+                let merging = configuration.processors.get(&processor.value).and_then(|part| part.merging());
+                let Some(limits) = merging else { continue };
+                let place = Place::new(pipeline, processor, &id);
+                let same = before
+                    .and_then(|before| before.mergings.get(&place))
+                    .filter(|merging| merging.leads_to(&exporter, &limits));
+                let merging = same.map_or_else(
+                    || Arc::new(Merging::new(&processor.value, &id, &exporter, &limits, budget)),
+                    Arc::clone,
+                );
+                exporter = Arc::clone(&merging) as Arc<dyn TelemetryExporter>;
+                mergings.insert(place, merging);
+            }
+        }
+    }
+    mergings
 }
 
 /// The ids that some pipeline names, each once.
@@ -217,6 +260,7 @@ impl Opener {
         opener.open_exporters(configuration, kept, &mut opened).await?;
         opener.open_processors(configuration, kept, &mut opened).await?;
         opener.open_receivers(configuration, kept, &mut opened).await?;
+        opened.mergings = mergings(configuration, &opened, kept.map(|kept| kept.opened), self.budget());
         Ok(opened)
     }
 
@@ -379,3 +423,6 @@ pub fn interest(configuration: &Configuration) -> anyhow::Result<Interest> {
     }
     Ok(interest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,7 @@ impl Instance {
         if new.memory_bytes() != self.opener.budget().limit_bytes() {
             self.opener.budget().set_limit_bytes(new.memory_bytes());
         }
-        self.engine.rewire(&pipelines(new, &opened, self.opener.budget()));
+        self.engine.rewire(&pipelines(new, &opened));
         for (id, change) in &changes.exporters {
             match change {
                 Change::Removed => self.engine.forget_delivery(id),

@@ -124,6 +124,14 @@ impl Merging {
         });
         Merging { lanes }
     }
+
+    /// Whether it merges so before this very instance: then a reload need not make another, which would know nothing of what waits.
+    pub fn leads_to(&self, exporter: &Arc<dyn TelemetryExporter>, limits: &Limits) -> bool {
+        let is_same = |lane: &Arc<Lane>| {
+            std::ptr::addr_eq(Arc::as_ptr(lane.exporter.exporter()), Arc::as_ptr(exporter)) && lane.limits == *limits
+        };
+        self.lanes.iter().all(is_same)
+    }
 }
 
 #[async_trait]
