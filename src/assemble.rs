@@ -2,7 +2,7 @@
 //! has changed, and takes the rest from what runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -20,6 +20,7 @@ use homeostat_pipeline::registry::{Component, Context, Role, Settings};
 use homeostat_pipeline::settings::At;
 use homeostat_pipeline::sockets::Sockets;
 use homeostat_pipeline::storage::{StorageSettings, Store};
+use homeostat_pipeline::tasks::Tasks;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::changes::Changes;
@@ -131,9 +132,11 @@ pub async fn assemble(
         extensions: Arc::default(),
         sockets,
         stop,
+        tasks: Tasks::default(),
     };
     let opener = Opener { base, components: store.components.clone() };
     let opened = opener.open_all(configuration, None).await?;
+    say_stranded(configuration, opener.components.as_deref());
     let analyzers = analyzers(configuration, &opener)?;
     let settings =
         EngineSettings { behavior_age_max: storage(service).behavior_age_max, ..EngineSettings::default() };
@@ -141,6 +144,31 @@ pub async fn assemble(
     let finding_exporters = opened.finding.clone().into_iter().collect();
     let plan = Plan { store, clock, budget, analyzers, finding_exporters, pipelines, settings };
     Ok(Assembly { plan, opened, opener })
+}
+
+/// Says which queues on disk nobody sends, because no pipeline names their exporter any more.
+fn say_stranded(configuration: &Configuration, components: Option<&Path>) {
+    let ids = used(configuration, |pipeline| &pipeline.exporters).into_iter();
+    let is_queued = |id: &&str| configuration.exporters.get(*id).is_some_and(|part| part.is_exclusive());
+    let named: Vec<PathBuf> = ids.filter(is_queued).map(folder).collect();
+    let folders = components.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten();
+    for entry in folders.flatten().filter(|entry| !named.contains(&entry.file_name().into())) {
+        let folder = entry.path();
+        let requests = homeostat_exporters::otlp::waiting_requests(&folder);
+        if requests > 0 {
+            let folder = folder.display().to_string();
+            tracing::warn!(
+                requests,
+                folder,
+                "requests wait in the queue of an exporter that has none now: name it in a pipeline with `sending_queue`, or remove the folder"
+            );
+        }
+    }
+}
+
+/// Below `components/`, where the component `id` keeps what it has.
+fn folder(id: &str) -> PathBuf {
+    id.replace('/', "-").into()
 }
 
 /// The pipelines, of what is opened.
@@ -239,6 +267,11 @@ impl Opener {
         &self.base.budget
     }
 
+    /// The background tasks of all components.
+    pub fn tasks(&self) -> &Tasks {
+        &self.base.tasks
+    }
+
     /// Opens what the pipelines of `configuration` name and `kept` does not have.
     ///
     /// # Errors
@@ -265,7 +298,7 @@ impl Opener {
     }
 
     fn context(&self, id: &str) -> Context {
-        let directory = self.components.as_ref().map(|folder| folder.join(id.replace('/', "-")));
+        let directory = self.components.as_ref().map(|components| components.join(folder(id)));
         let stop = self.base.stop.child_token();
         Context { id: id.to_owned(), directory, stop, ..self.base.clone() }
     }

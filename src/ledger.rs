@@ -12,6 +12,7 @@ use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::ledger::{LedgerEntry, LedgerItem, LedgerReader, verify};
 use homeostat_pipeline::registry::Context;
 use homeostat_pipeline::sockets::Sockets;
+use homeostat_pipeline::tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::analyzers_of;
@@ -129,6 +130,7 @@ fn replay_command(directory: &Path, arguments: &cli::Configuration) -> anyhow::R
         extensions: Arc::default(),
         sockets: Sockets::default(),
         stop: CancellationToken::new(),
+        tasks: Tasks::default(),
     };
     let slots = analyzers_of(&configuration, &context)?;
     let report = replay(directory, slots).with_context(|| no_ledger(directory))?;

@@ -12,6 +12,7 @@ use homeostat_pipeline::engine::{Engine, Health};
 use homeostat_pipeline::ledger::LedgerReader;
 use homeostat_pipeline::sockets::Sockets;
 use homeostat_pipeline::steady::SteadyClock;
+use homeostat_pipeline::tasks;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -166,13 +167,14 @@ impl Instance {
     }
 
     /// Stops in order, within `service.shutdown`: receivers finish what they took, the fold writes its checkpoint, the
-    /// exporters get the rest of the time.
+    /// exporters and their queues get the rest of the time.
     pub async fn stop(mut self) {
         let start = Instant::now();
         self.drain.cancel();
         self.engine.stop_taking();
         self.receivers.stop(start + self.shutdown.mul_f64(RECEIVERS_SHARE)).await;
         self.engine.stop(start + self.shutdown).await;
+        self.opener.tasks().finish(start + self.shutdown.saturating_sub(tasks::LAST)).await;
         self.stop.cancel();
         while self.pages.join_next().await.is_some() {}
     }

@@ -31,4 +31,5 @@ pub mod settings;
 pub mod sockets;
 pub mod steady;
 pub mod storage;
+pub mod tasks;
 pub mod watch;

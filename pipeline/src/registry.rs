@@ -25,6 +25,7 @@ use crate::interest::Interest;
 use crate::merging::Limits;
 use crate::settings::{Files, Node, Problem, read};
 use crate::sockets::Sockets;
+use crate::tasks::Tasks;
 
 /// What a component is in a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +79,8 @@ pub struct Context {
     pub sockets: Sockets,
     /// Cancelled when the process stops, or a reload put another in this component's place; its background tasks end with it.
     pub stop: CancellationToken,
+    /// Background tasks that the stop of the process waits for. They may go on after [`Context::stop`] with what is left to do.
+    pub tasks: Tasks,
 }
 
 /// The settings of one component instance: what its YAML says, and the factory.

@@ -22,6 +22,7 @@ use homeostat_pipeline::registry::{Component, Context};
 use homeostat_pipeline::settings::{Field, Files, Node, Position, Problem, Value};
 use homeostat_pipeline::sockets::Sockets;
 use homeostat_pipeline::storage::{StorageSettings, Store};
+use homeostat_pipeline::tasks::Tasks;
 use homeostat_receivers::otlp::account::Account;
 use homeostat_receivers::otlp::inflate::inflate;
 use http::Request;
@@ -152,6 +153,7 @@ async fn serve(protocol: &str, budget: &Budget) -> (SocketAddr, Engine) {
         extensions: Arc::default(),
         sockets: Sockets::default(),
         stop: CancellationToken::new(),
+        tasks: Tasks::default(),
     };
     let Component::Receiver(receiver) = (registration.read)(&settings).unwrap().open(context).await.unwrap()
     else {

@@ -22,6 +22,7 @@ use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::ledger::{LedgerItem, LedgerReader, verify};
 use homeostat_pipeline::registry::Context;
 use homeostat_pipeline::sockets::Sockets;
+use homeostat_pipeline::tasks::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -153,6 +154,7 @@ fn sender_context(configuration: &Configuration) -> Context {
         extensions: Arc::default(),
         sockets: Sockets::default(),
         stop: CancellationToken::new(),
+        tasks: Tasks::default(),
     }
 }
 

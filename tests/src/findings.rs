@@ -17,6 +17,7 @@ use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context};
 use homeostat_pipeline::settings::{Field, Files, Node, Position, Problem, Value};
 use homeostat_pipeline::sockets::Sockets;
+use homeostat_pipeline::tasks::Tasks;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -147,6 +148,7 @@ pub async fn open(kind: &str, settings: serde_json::Value) -> Opened {
         extensions: Arc::default(),
         sockets: Sockets::default(),
         stop: stop.clone(),
+        tasks: Tasks::default(),
     };
     match settings.open(context).await.expect("it opens") {
         Component::FindingExporter(exporter) => Opened { exporter, stop },

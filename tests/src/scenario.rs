@@ -24,6 +24,7 @@ use homeostat_pipeline::otlp::walk;
 use homeostat_pipeline::registry::{Component, Context, Settings};
 use homeostat_pipeline::settings::{Files, parse_period, read};
 use homeostat_pipeline::sockets::Sockets;
+use homeostat_pipeline::tasks::Tasks;
 
 pub use file::{Decided, Expected, ExpectedBehavior, Scenario};
 
@@ -105,6 +106,7 @@ impl Bench {
             extensions: Arc::default(),
             sockets: Sockets::default(),
             stop: tokio_util::sync::CancellationToken::new(),
+            tasks: Tasks::default(),
         };
         let Component::Processor(tag) = settings("tag", "{}")?.open(context.clone()).await? else {
             anyhow::bail!("`tag` is a processor");

@@ -185,6 +185,45 @@ async fn a_stop_while_the_backend_is_down_keeps_its_time_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_sends_nothing_again_that_the_backend_has_answered() {
+    let backend = Backend::start().await;
+    let folder = folder(&backend, "{ num_consumers: 1 }");
+    let (sender, mut accepted) = (Sender::default(), BTreeSet::new());
+    for _ in 0..3 {
+        let homeostat = Homeostat::start(folder.path()).await;
+        for _ in 0..30 {
+            let body = request();
+            assert!(accept(&homeostat, &sender, &body).await);
+            accepted.insert(body);
+        }
+        let (status, output) = homeostat.stop().await;
+        assert!(status.success(), "{output}");
+    }
+    let homeostat = Homeostat::start(folder.path()).await;
+    all_arrive(&backend, &accepted).await;
+    homeostat.stop().await;
+    // A loaded machine may need more than the second that the last one of each life has.
+    let arrived = backend.received().len();
+    assert!((accepted.len()..=accepted.len() + 3).contains(&arrived), "{arrived} of {}", accepted.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_nobody_sends_any_more_is_said_at_the_start() {
+    let backend = Backend::start().await;
+    backend.refuse(true);
+    let folder = folder(&backend, "{}");
+    let homeostat = Homeostat::start(folder.path()).await;
+    assert!(accept(&homeostat, &Sender::default(), &request()).await);
+    homeostat.stop().await;
+    let text =
+        configuration(backend.address, "{ directory: data }", "{}").replace("otlp/backend", "otlp/other");
+    write(folder.path(), "config.yaml", &text);
+    let (_, output) = Homeostat::start(folder.path()).await.stop().await;
+    assert!(output.contains("requests wait in the queue of an exporter that has none now"), "{output}");
+    assert!(output.contains("components/otlp-backend"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_disk_the_queue_is_in_memory_and_says_so() {
     let backend = Backend::start().await;
     let folder = tempfile::tempdir().expect("there is a temporary directory");

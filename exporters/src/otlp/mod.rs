@@ -46,6 +46,8 @@ use sending::{Advance, Knife, Patience, Sending};
 use settings::{Otlp, Protocol, RetryOnFailure, period_or};
 use spool::{Queued, Way};
 
+pub use spool::waiting_requests;
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A backend that says "at once" is not asked more often than this.

@@ -14,6 +14,7 @@ use homeostat_pipeline::otlp::status::{Response as Answered, Status as Details};
 use homeostat_pipeline::refusal::Cause;
 use homeostat_pipeline::settings::{Field, Node, Position, Value};
 use homeostat_pipeline::sockets::Sockets;
+use homeostat_pipeline::tasks::Tasks;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -462,5 +463,6 @@ fn context() -> Context {
         extensions: Arc::default(),
         sockets: Sockets::default(),
         stop: tokio_util::sync::CancellationToken::new(),
+        tasks: Tasks::default(),
     }
 }

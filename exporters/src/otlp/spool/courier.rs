@@ -1,10 +1,12 @@
 //! One request of the queue on its way: attempt after attempt, until it is taken, refused for good, or given up by setting.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::budget::Backlog;
 use homeostat_pipeline::clock::{Clock, Timestamp};
@@ -19,6 +21,8 @@ use super::letters::{Letters, Loss};
 use super::meters::Meters;
 
 const SAID_EVERY: Duration = Duration::from_secs(60);
+/// Requests with which sending panics so often are given up.
+const PANICS_MAX: usize = 2;
 
 /// How requests get to the backend.
 pub struct Way {
@@ -41,7 +45,7 @@ pub struct Errand {
     /// What is sent.
     pub parcel: Parcel,
     /// Its memory.
-    pub memory: Option<Backlog>,
+    pub _memory: Option<Backlog>,
 }
 
 /// It is over, one way or the other; everything is counted and said.
@@ -101,16 +105,32 @@ impl Courier {
         inflated.max(self.way.knife.bytes(parcel.body_bytes))
     }
 
-    /// Until it is over.
+    /// Until it is over, which a panic is not until it comes again.
     pub async fn deliver(&self, errand: Errand) -> Done {
-        let Errand { index, time, parcel, memory } = errand;
+        for _ in 0..PANICS_MAX {
+            match AssertUnwindSafe(self.carry(&errand)).catch_unwind().await {
+                Ok(Done) => return Done,
+                Err(_) => tracing::error!(
+                    exporter = self.id,
+                    index = errand.index,
+                    "sending a request of the queue panicked"
+                ),
+            }
+        }
+        let reason = "homeostat panicked whenever it sent it".to_owned();
+        self.lose(errand.index, errand.parcel.clone(), (Loss::Panicked, reason)).await;
+        Done
+    }
+
+    async fn carry(&self, errand: &Errand) -> Done {
+        let Errand { index, time, parcel, .. } = errand;
         let Way { client, knife, timeout, retry } = &self.way;
         let (signal, records) = (parcel.signal, parcel.records);
         let mut sending = Sending::new(parcel.clone());
         let start = Instant::now();
         let mut repetition = 0;
         let loss = loop {
-            if !self.age_max.is_zero() && self.clock.now().since(time) > self.age_max {
+            if !self.age_max.is_zero() && self.clock.now().since(*time) > self.age_max {
                 break (Loss::Expired, format!("it waited longer than {:?} (`max_age`)", self.age_max));
             }
             match sending.advance(client, knife, Patience::Each(*timeout)).await {
@@ -156,8 +176,7 @@ impl Courier {
                 }
             }
         };
-        self.lose(index, parcel, loss).await;
-        drop(memory);
+        self.lose(*index, parcel.clone(), loss).await;
         Done
     }
 

@@ -15,7 +15,6 @@ use homeostat_pipeline::registry::Context;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use super::super::settings::SendingQueue;
 use super::Store;
@@ -24,6 +23,7 @@ use super::letters::Letters;
 use super::meters::Meters;
 use super::record::{self, Record};
 use super::room::Size;
+use super::term::Term;
 use super::writer::Command;
 
 /// Read at a time.
@@ -31,6 +31,8 @@ const READ_BYTES: usize = 1 << 20;
 /// Requests beyond the cursor that may be done with before it moves on.
 const AHEAD_MAX: u64 = 1_024;
 const SAVED_EVERY: Duration = Duration::from_millis(200);
+/// What is under way when no more is begun has so long to arrive.
+const LAST_ATTEMPTS: Duration = Duration::from_secs(1);
 /// How long to wait before memory is looked for again.
 const PAUSE: Duration = Duration::from_millis(100);
 const REREAD: Duration = Duration::from_secs(5);
@@ -91,6 +93,8 @@ pub struct Drain {
     clock: Arc<dyn Clock>,
     budget: Budget,
     consumers: usize,
+    term: Arc<Term>,
+    id: String,
 }
 
 impl Drain {
@@ -102,6 +106,8 @@ impl Drain {
             Courier::new(way, settings.max_age.0, &context.id, Arc::clone(&clock), meters, letters.clone());
         Drain {
             visible: store.visible.clone(),
+            term: Arc::new(Term::new(context, &store.opened)),
+            id: context.id.clone(),
             store,
             courier: Arc::new(courier),
             letters,
@@ -111,20 +117,24 @@ impl Drain {
         }
     }
 
-    /// Until `stop`; what is under way then is sent again after the next start.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let store = Arc::clone(&self.store);
+    /// Until its term has ended. What is not sent then is sent by the next that opens the queue.
+    pub async fn run(mut self) {
+        let (store, term) = (Arc::clone(&self.store), Arc::clone(&self.term));
         let mut progress = tokio::select! {
-            () = stop.cancelled() => return,
+            () = term.ended() => return,
             progress = store.progress.lock() => progress,
         };
         let frames = store.reader.read_from(progress.done.requests);
         let mut source = Some(Source { frames, ahead: VecDeque::new(), seen: progress.done });
         let mut saved = (progress.done, Instant::now());
         let mut errands: JoinSet<(u64, Size, Size)> = JoinSet::new();
+        let mut is_closed = false;
         loop {
+            if term.is_closed() && progress.done.requests >= *self.visible.borrow() {
+                break;
+            }
             let filled = tokio::select! {
-                () = stop.cancelled() => break,
+                () = term.ended() => break,
                 filled = self.fill(&mut errands, &mut source, &mut progress) => filled,
             };
             let is_behind = progress.done.requests > saved.0.requests;
@@ -134,25 +144,54 @@ impl Drain {
                 continue;
             }
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = term.ended() => break,
+                () = term.closed(), if !is_closed => {
+                    is_closed = true;
+                    self.say_removed();
+                }
                 Some(ended) = errands.join_next() => self.settle(ended, &mut progress),
                 changed = self.visible.changed(), if errands.len() < self.consumers => if changed.is_err() { break },
                 () = sleep_until(saved.1 + SAVED_EVERY), if is_behind => {}
                 () = sleep(PAUSE), if filled == Filled::ShortOfMemory => {}
             }
         }
-        let waiting = store.room.waiting();
-        if store.cursor.is_none() && waiting.requests > 0 {
-            let Size { requests, items, .. } = waiting;
-            tracing::error!(
-                requests,
-                records = items,
-                "what waits in a queue in memory is lost when the process ends now"
-            );
-        }
-        errands.shutdown().await;
+        self.finish(&mut errands, &mut progress).await;
         if progress.done.requests > saved.0.requests {
             self.save(progress.done).await;
+        }
+    }
+
+    /// Lets what is under way arrive, for a while.
+    async fn finish(&self, errands: &mut JoinSet<(u64, Size, Size)>, progress: &mut Progress) {
+        let end = Instant::now() + LAST_ATTEMPTS;
+        while !errands.is_empty() {
+            tokio::select! {
+                () = self.term.over() => break,
+                () = sleep_until(end) => break,
+                Some(ended) = errands.join_next() => self.settle(ended, progress),
+            }
+        }
+        errands.shutdown().await;
+        let Size { requests, items, .. } = self.store.room.waiting();
+        if self.store.cursor.is_none() && self.term.is_stopping() && requests > 0 {
+            tracing::error!(
+                exporter = self.id,
+                requests,
+                records = items,
+                "what waits in a queue in memory is lost with the process"
+            );
+        }
+    }
+
+    fn say_removed(&self) {
+        let Size { requests, items, .. } = self.store.room.waiting();
+        if requests > 0 && !self.term.is_stopping() {
+            tracing::warn!(
+                exporter = self.id,
+                requests,
+                records = items,
+                "the exporter is gone; what waits in its queue is still sent"
+            );
         }
     }
 
@@ -163,7 +202,7 @@ impl Drain {
                 self.store.holds.release(index);
                 self.store.room.give_back(size);
             }
-            // It is sent again after the next start; the cursor stays before it.
+            // A panic beyond what the courier catches: it is sent again after the next start, the cursor stays before it.
             Err(error) => tracing::error!("sending a request of the queue failed: {error}"),
         }
     }
@@ -199,7 +238,7 @@ impl Drain {
                         }
                     };
                     let (size, end) = (record.size, record.total);
-                    let errand = Errand { index, time: record.time, parcel: record.parcel, memory };
+                    let errand = Errand { index, time: record.time, parcel: record.parcel, _memory: memory };
                     let courier = Arc::clone(&self.courier);
                     errands.spawn(async move {
                         let Done = courier.deliver(errand).await;

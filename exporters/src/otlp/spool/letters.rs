@@ -22,6 +22,8 @@ pub enum Loss {
     GivenUp,
     /// What was kept cannot be read.
     Damaged,
+    /// Sending it panicked, and again.
+    Panicked,
 }
 
 impl Loss {
@@ -31,6 +33,7 @@ impl Loss {
             Loss::Expired => "expired",
             Loss::GivenUp => "given_up",
             Loss::Damaged => "damaged",
+            Loss::Panicked => "panicked",
         }
     }
 }

@@ -4,7 +4,8 @@
 //! One log and one cursor below the component's folder: `spool/` and `cursor`. Files of the log that are wholly sent are
 //! removed. Without disk (`service.storage: none`) the log is in memory, and what waits ends with the process.
 //!
-//! A reload opens the exporter anew while the old one still ends; both then share the queue, and one of them sends.
+//! A reload opens the exporter anew while the old one still ends; both then share the queue, and one of them sends. A queue whose
+//! exporter a reload removes is sent to its end all the same, as long as the process runs (`term`).
 
 mod courier;
 mod cursor;
@@ -13,6 +14,7 @@ mod letters;
 mod meters;
 mod record;
 mod room;
+mod term;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -59,6 +61,8 @@ pub struct Store {
     cursor: Option<CursorFile>,
     /// Held by who sends.
     progress: tokio::sync::Mutex<Progress>,
+    /// How often it was opened: who opens it last is to send.
+    opened: watch::Sender<u64>,
 }
 
 /// The queues of this process, so that an exporter that is opened anew goes on with the one that it had.
@@ -132,7 +136,26 @@ impl Store {
         let thread = std::thread::Builder::new().name("spool".to_owned());
         thread.spawn(move || writer.run()).context("cannot start the thread of the queue")?;
         let progress = tokio::sync::Mutex::new(Progress::at(done));
-        Ok(Store { room, holds, commands, visible: seen, reader, cursor, progress })
+        let opened = watch::Sender::new(0);
+        Ok(Store { room, holds, commands, visible: seen, reader, cursor, progress, opened })
+    }
+}
+
+/// How many requests wait in the queue that an exporter left in `directory`, the folder that it had: 0 where none did. Must not be
+/// asked while an exporter has that queue.
+pub fn waiting_requests(directory: &Path) -> u64 {
+    if !directory.join("spool").is_dir() {
+        return 0;
+    }
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let opened =
+        locked(directory).and_then(|lock| Ok((open_log(&name, directory, SEGMENT_BYTES_MAX)?, lock)));
+    match opened {
+        Ok(((_, done, total, _), _lock)) => (total - done).requests,
+        Err(error) => {
+            tracing::warn!(folder = %directory.display(), "what waits in a queue there cannot be read: {error}");
+            0
+        }
     }
 }
 
@@ -210,7 +233,7 @@ impl Queued {
         let capacity = settings.capacity(directory.is_some());
         let store = Store::shared(&context.id, directory, capacity)?;
         let drain = Drain::new(Arc::clone(&store), way, settings, context);
-        tokio::spawn(drain.run(context.stop.clone()));
+        context.tasks.spawn(drain.run());
         Ok(Queued {
             store,
             meters: Meters::new(&context.id),

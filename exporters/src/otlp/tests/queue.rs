@@ -1,6 +1,7 @@
 //! The queue: what it accepts arrives, whatever the backend and the process go through.
 
 mod memory;
+mod term;
 
 use std::path::Path;
 
@@ -46,6 +47,7 @@ impl Disk {
 struct Running {
     exporter: Option<Arc<dyn TelemetryExporter>>,
     stop: CancellationToken,
+    tasks: Tasks,
     folder: Option<std::path::PathBuf>,
 }
 
@@ -80,12 +82,12 @@ impl Running {
         let [otlp, _] = registrations();
         let settings = (otlp.read)(&node(map(fields))).unwrap();
         assert!(settings.check(&context.files).is_empty());
-        let (stop, folder) = (context.stop.clone(), context.directory.clone());
+        let (stop, tasks, folder) = (context.stop.clone(), context.tasks.clone(), context.directory.clone());
         let Component::TelemetryExporter(exporter) = settings.open(context).await.unwrap() else {
             panic!("it is a telemetry exporter");
         };
         assert!(exporter.is_queued());
-        Running { exporter: Some(exporter), stop, folder }
+        Running { exporter: Some(exporter), stop, tasks, folder }
     }
 
     async fn on(disk: &Disk, backend: &Backend, queue: Vec<(&str, Value)>) -> Running {
@@ -103,9 +105,9 @@ impl Running {
         }
     }
 
-    /// As at the end of a process.
+    /// As at the end of a process that has no time left.
     async fn end(mut self) {
-        self.stop.cancel();
+        self.tasks.finish(Instant::now()).await;
         self.exporter = None;
         if let Some(folder) = &self.folder {
             until("the queue is closed", || !Store::is_open(folder)).await;

@@ -36,6 +36,7 @@ use super::*;
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::sockets::Sockets;
+use homeostat_pipeline::tasks::Tasks;
 use tokio::time::Instant;
 
 const TRACE_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -110,6 +111,7 @@ fn context() -> Context {
         extensions: Arc::default(),
         sockets: Sockets::default(),
         stop: CancellationToken::new(),
+        tasks: Tasks::default(),
     }
 }
 
