@@ -1,7 +1,7 @@
 //! Telemetry exporters: every one of a pipeline gets the request at the same time, and the worst outcome is the sender's.
 //!
-//! When some took a request and the sender is told to come back, the repeat goes only to those that had not taken it. What is
-//! remembered for that is empty as long as nothing fails, and then costs one load of a counter.
+//! When some took a request and the sender is told to come back, the repeat goes only to those that had not taken it, and what the
+//! others said of it counts again. What is remembered for that is empty as long as nothing fails, and then costs one load of a counter.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +23,8 @@ use crate::refusal::Refusal;
 
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 const MAX_REMEMBERED: usize = 10_000;
+/// What is remembered of a backend's words.
+const WORDS_MAX: usize = 256;
 
 /// One telemetry exporter of the process; pipelines share it.
 pub(super) struct Outlet {
@@ -127,6 +129,42 @@ impl Outlet {
     }
 }
 
+/// What is known of a request that has to come again.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// The bits of the exporters that are done with it.
+    done: u64,
+    /// What those of them said that did not simply take it, by bit.
+    said: Vec<(u64, Result<Taken, Refusal>)>,
+}
+
+impl Known {
+    fn add(&mut self, bit: u64, outcome: &Result<Taken, Refusal>) {
+        let is_new = self.done & bit == 0 && bit != 0;
+        self.done |= bit;
+        if is_new && *outcome != Ok(Taken::default()) {
+            self.said.push((bit, outcome.clone()));
+        }
+    }
+
+    fn join(&mut self, other: &Known) {
+        for (bit, said) in &other.said {
+            let mut said = said.clone();
+            let (Ok(Taken { message: words, .. })
+            | Err(Refusal::Rejected { reason: words, .. } | Refusal::Unavailable { reason: words, .. })) =
+                &mut said;
+            words.truncate(words.floor_char_boundary(WORDS_MAX));
+            self.add(*bit, &said);
+        }
+        self.done |= other.done;
+    }
+
+    fn forget(&mut self, bits: u64) {
+        self.done &= !bits;
+        self.said.retain(|(bit, _)| bit & bits == 0);
+    }
+}
+
 /// Who took which request that has to come again.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -136,7 +174,7 @@ pub(super) struct Memory {
 
 #[derive(Default)]
 struct Kept {
-    taken: HashMap<RequestHash, u64>,
+    taken: HashMap<RequestHash, Known>,
     order: VecDeque<(Instant, RequestHash)>,
 }
 
@@ -145,16 +183,16 @@ impl Memory {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bits of the exporters that took this request before.
-    fn recall(&self, telemetry: &Telemetry, now: Instant) -> u64 {
+    /// What is known of this request from before.
+    fn recall(&self, telemetry: &Telemetry, now: Instant) -> Known {
         if self.count.load(Ordering::Acquire) == 0 {
-            return 0;
+            return Known::default();
         }
         let hash = telemetry.hash();
         let mut kept = self.kept();
         kept.expire(now, MAX_REMEMBERED);
         self.count.store(kept.order.len(), Ordering::Release);
-        kept.taken.get(&hash).copied().unwrap_or(0)
+        kept.taken.get(&hash).cloned().unwrap_or_default()
     }
 
     /// The bits belong to other exporters from now on.
@@ -162,23 +200,23 @@ impl Memory {
         let mut kept = self.kept();
         let Kept { taken, order } = &mut *kept;
         taken.retain(|_, known| {
-            *known &= !bits;
-            *known != 0
+            known.forget(bits);
+            known.done != 0
         });
         order.retain(|(_, hash)| taken.contains_key(hash));
         self.count.store(kept.order.len(), Ordering::Release);
     }
 
-    fn remember(&self, telemetry: &Telemetry, bits: u64, now: Instant) {
-        if bits == 0 {
+    fn remember(&self, telemetry: &Telemetry, more: &Known, now: Instant) {
+        if more.done == 0 {
             return;
         }
         let hash = telemetry.hash();
         let mut kept = self.kept();
         kept.expire(now, MAX_REMEMBERED - 1);
         let known = kept.taken.entry(hash).or_default();
-        let is_new = *known == 0;
-        *known |= bits;
+        let is_new = known.done == 0;
+        known.join(more);
         if is_new {
             kept.order.push_back((now, hash));
         }
@@ -207,19 +245,20 @@ pub(super) struct Forwarding<'a> {
 /// How forwarding ended.
 pub(super) struct Forwarded {
     pub(super) outcome: Result<Taken, Refusal>,
-    /// The exporters that took it, now or before.
-    taken: u64,
+    /// From now and before.
+    known: Known,
 }
 
 impl Forwarding<'_> {
     /// Gives it to every exporter that had not taken it. While that waits it holds its part of the budget.
     pub(super) async fn run(&self, memory: &Memory, budget: &Budget, deadline: Instant) -> Forwarded {
-        let before = memory.recall(&self.telemetry, Instant::now());
+        let mut known = memory.recall(&self.telemetry, Instant::now());
+        let before = known.done;
         let shares_body = self.telemetry.frame.bytes.as_ptr() == self.telemetry.body.as_ptr();
         let body = if shares_body { 0 } else { self.telemetry.body.len() };
         let waiting = match budget.try_forward((self.telemetry.frame.bytes.len() + body) as u64) {
             Ok(waiting) => waiting,
-            Err(refusal) => return Forwarded { outcome: Err(refusal), taken: before },
+            Err(refusal) => return Forwarded { outcome: Err(refusal), known },
         };
         let open = |outlet: &&Arc<Outlet>| outlet.bit == 0 || before & outlet.bit == 0;
         let outcomes = match self.outlets {
@@ -231,20 +270,22 @@ impl Forwarding<'_> {
             }
         };
         drop(waiting);
-        let mut taken = before;
         let mut whole = Ok(Taken::default());
+        for (_, said) in known.said.iter().filter(|(bit, _)| self.outlets.iter().any(|one| one.bit == *bit)) {
+            whole = worst(whole, said.clone());
+        }
         for (outlet, outcome) in outcomes {
             if outcome.as_ref().map_or_else(|refusal| !refusal.is_retryable(), |_| true) {
-                taken |= outlet.bit;
+                known.add(outlet.bit, &outcome);
             }
             whole = worst(whole, outcome);
         }
-        Forwarded { outcome: whole, taken }
+        Forwarded { outcome: whole, known }
     }
 
     /// The sender is told to come back: remembers who has it already.
     pub(super) fn remember(&self, memory: &Memory, forwarded: &Forwarded) {
-        memory.remember(&self.telemetry, forwarded.taken, Instant::now());
+        memory.remember(&self.telemetry, &forwarded.known, Instant::now());
     }
 }
 
@@ -285,15 +326,19 @@ mod tests {
         Telemetry { signal: Signal::Logs, frame, body, records: 1 }
     }
 
+    fn known(done: u64) -> Known {
+        Known { done, said: Vec::new() }
+    }
+
     #[test]
     fn who_took_a_request_is_remembered_for_a_quarter_of_an_hour() {
         let memory = Memory::default();
         let now = Instant::now();
-        memory.remember(&telemetry(1), 0b01, now);
-        memory.remember(&telemetry(1), 0b10, now);
-        assert_eq!(memory.recall(&telemetry(1), now + REMEMBERED), 0b11);
-        assert_eq!(memory.recall(&telemetry(2), now), 0);
-        assert_eq!(memory.recall(&telemetry(1), now + REMEMBERED + Duration::from_secs(1)), 0);
+        memory.remember(&telemetry(1), &known(0b01), now);
+        memory.remember(&telemetry(1), &known(0b10), now);
+        assert_eq!(memory.recall(&telemetry(1), now + REMEMBERED).done, 0b11);
+        assert_eq!(memory.recall(&telemetry(2), now).done, 0);
+        assert_eq!(memory.recall(&telemetry(1), now + REMEMBERED + Duration::from_secs(1)).done, 0);
         assert_eq!(memory.count.load(Ordering::Relaxed), 0, "then it costs nothing again");
     }
 
@@ -301,11 +346,37 @@ mod tests {
     fn a_bit_that_gets_another_owner_says_nothing_of_the_old_one() {
         let memory = Memory::default();
         let now = Instant::now();
-        memory.remember(&telemetry(1), 0b01, now);
-        memory.remember(&telemetry(2), 0b11, now);
+        memory.remember(&telemetry(1), &known(0b01), now);
+        memory.remember(&telemetry(2), &known(0b11), now);
         memory.forget(0b01);
-        assert_eq!((memory.recall(&telemetry(1), now), memory.recall(&telemetry(2), now)), (0, 0b10));
+        assert_eq!(
+            (memory.recall(&telemetry(1), now).done, memory.recall(&telemetry(2), now).done),
+            (0, 0b10)
+        );
         assert_eq!(memory.count.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_an_exporter_said_is_forgotten_with_it_and_shortened() {
+        let memory = Memory::default();
+        let now = Instant::now();
+        let mut known = Known::default();
+        let long = "é".repeat(WORDS_MAX);
+        known.add(0b01, &Err(Refusal::malformed(long.clone())));
+        known.add(0b10, &Ok(Taken { rejected: 2, share: 0, message: long }));
+        known.add(0b100, &Ok(Taken::default()));
+        memory.remember(&telemetry(1), &known, now);
+        memory.remember(&telemetry(1), &known, now);
+        let recalled = memory.recall(&telemetry(1), now);
+        let bits: Vec<u64> = recalled.said.iter().map(|(bit, _)| *bit).collect();
+        assert_eq!((recalled.done, bits), (0b111, vec![0b01, 0b10]));
+        let words = recalled.said.iter().map(|(_, said)| match said {
+            Ok(taken) => taken.message.len(),
+            Err(refusal) => refusal.to_string().matches('é').count() * 2,
+        });
+        assert_eq!(words.collect::<Vec<_>>(), [WORDS_MAX, WORDS_MAX]);
+        memory.forget(0b01);
+        assert_eq!(memory.recall(&telemetry(1), now).said.len(), 1);
     }
 
     #[test]
@@ -313,9 +384,9 @@ mod tests {
         let memory = Memory::default();
         let now = Instant::now();
         for number in 0..=MAX_REMEMBERED {
-            memory.remember(&telemetry(number), 1, now);
+            memory.remember(&telemetry(number), &known(1), now);
         }
         assert_eq!(memory.count.load(Ordering::Relaxed), MAX_REMEMBERED);
-        assert_eq!((memory.recall(&telemetry(0), now), memory.recall(&telemetry(1), now)), (0, 1));
+        assert_eq!((memory.recall(&telemetry(0), now).done, memory.recall(&telemetry(1), now).done), (0, 1));
     }
 }

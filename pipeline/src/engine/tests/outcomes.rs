@@ -114,6 +114,30 @@ async fn a_repeat_is_folded_once_and_forwarded_only_to_those_that_had_not_taken_
     assert_eq!(world.ledger(), ["count: REQ-A=2", "count: REQ-B=1"]);
 }
 
+/// One exporter says this, and the other is busy twice: what the sender hears when it comes for the third time.
+async fn third_time(said: Result<Taken, Refusal>) -> Result<Taken, Refusal> {
+    let mut world = World::new();
+    let (one, other) = (Backend::new([said]), Backend::new([Err(busy()), Err(busy())]));
+    world.backends.extend([one.clone(), other.clone()]);
+    let engine = world.start();
+    for _ in 0..2 {
+        assert!(submit(&engine, "REQ-A").await.unwrap_err().is_retryable(), "the other may take it yet");
+    }
+    let outcome = submit(&engine, "REQ-A").await.map(|receipt| receipt.taken);
+    assert_eq!((one.calls(), other.calls()), (1, 3));
+    stop(engine).await;
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_hears_what_those_said_that_are_not_asked_again() {
+    assert_eq!(third_time(Ok(Taken::default())).await, Ok(Taken::default()));
+    let partly = Taken { rejected: 2, share: 0, message: "two were old".to_owned() };
+    assert_eq!(third_time(Ok(partly.clone())).await, Ok(partly));
+    let told = Refusal::rejected(Cause::Backend, "exporter `traces/0`: never");
+    assert_eq!(third_time(Err(never())).await, Err(told));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_backend_refuses_for_good_is_the_senders_answer_and_is_judged_all_the_same() {
     let mut world = World::new();
