@@ -6,7 +6,8 @@
 //! - the merged request has the earliest of its senders' deadlines; when time runs out, those who have more go on without the rest;
 //! - a merged request that is refused for good, or that the exporter panics at, is halved and tried again until the request that is at fault stands alone;
 //! - of a partial success each sender hears what is certain about its own records and the backend's words;
-//! - a request whose sender has gone before the merged one is sent is left out: it will come again.
+//! - a request whose sender has gone before the merged one is sent is left out: it will come again. When all have gone the merged
+//!   one is given up as a single one would be, so that nothing is held for nobody.
 //!
 //! A request that waits alone is sent as it came. Merged ones are plain protobuf, whatever the compression of their parts.
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use metrics::{Counter, Histogram};
 use tokio::sync::oneshot;
@@ -128,7 +130,8 @@ impl Merging {
     /// Whether it merges so before this very instance: then a reload need not make another, which would know nothing of what waits.
     pub fn leads_to(&self, exporter: &Arc<dyn TelemetryExporter>, limits: &Limits) -> bool {
         let is_same = |lane: &Arc<Lane>| {
-            std::ptr::addr_eq(Arc::as_ptr(lane.exporter.exporter()), Arc::as_ptr(exporter)) && lane.limits == *limits
+            std::ptr::addr_eq(Arc::as_ptr(lane.exporter.exporter()), Arc::as_ptr(exporter))
+                && lane.limits == *limits
         };
         self.lanes.iter().all(is_same)
     }
@@ -240,7 +243,15 @@ impl Lane {
                 each.buffer_unordered(ALONE_MAX).collect::<()>().await;
                 return None;
             };
-            match self.exporter.call(&merged, deadline).await {
+            let exported = {
+                let gone = join_all(members.iter_mut().map(|member| member.answer.closed()));
+                tokio::select! {
+                    biased;
+                    outcome = self.exporter.call(&merged, deadline) => outcome,
+                    _ = gone => return None,
+                }
+            };
+            match exported {
                 Some(Ok(taken)) => {
                     answer::taken(members, &taken);
                     return None;
@@ -261,8 +272,16 @@ impl Lane {
     }
 
     async fn alone(&self, member: Member) {
-        let outcome = self.exporter.export(&member.telemetry, member.deadline).await;
-        answer::all(vec![member], &outcome);
+        let Member { telemetry, deadline, mut answer } = member;
+        if answer.is_closed() {
+            return;
+        }
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.exporter.export(&telemetry, deadline) => outcome,
+            () = answer.closed() => return,
+        };
+        answer::all(vec![Member { telemetry, deadline, answer }], &outcome);
     }
 
     /// One request of all, charged to the budget.

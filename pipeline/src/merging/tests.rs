@@ -322,3 +322,59 @@ proptest! {
         prop_assert_eq!(budget.used_bytes(), 0);
     }
 }
+
+/// Never answers.
+struct Hangs;
+
+#[async_trait]
+impl TelemetryExporter for Hangs {
+    async fn export(&self, _telemetry: &Telemetry, _deadline: Instant) -> Result<Taken, Refusal> {
+        std::future::pending().await
+    }
+
+    fn is_queued(&self) -> bool {
+        false
+    }
+}
+
+/// A body that says whether anybody holds it.
+struct Body {
+    bytes: Vec<u8>,
+    _held: Arc<()>,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_held_when_all_senders_have_gone() {
+    // Merged; each alone for want of memory; one that waits alone.
+    for (count, budget_bytes) in [(5, 64 << 20), (40, 1), (1, 64 << 20)] {
+        let (budget, held) = (Budget::new(budget_bytes), Arc::new(()));
+        let exporter: Arc<dyn TelemetryExporter> = Arc::new(Hangs);
+        let merging = Arc::new(Merging::new("batch", "otlp", &exporter, &limits(100, 50, None), &budget));
+        let mut senders = JoinSet::new();
+        for number in 0..count {
+            let bytes = Body { bytes: b"word,".to_vec(), _held: Arc::clone(&held) };
+            let telemetry = Telemetry { body: Bytes::from_owner(bytes), records: 1, ..request("") };
+            let merging = Arc::clone(&merging);
+            senders.spawn(async move {
+                // Some give up before the others.
+                let deadline = Instant::now() + Duration::from_secs(60);
+                let _ = tokio::time::timeout(
+                    Duration::from_secs(1 + number % 3),
+                    merging.export(&telemetry, deadline),
+                )
+                .await;
+            });
+        }
+        sleep(Duration::from_millis(2_500)).await;
+        assert_eq!(Arc::strong_count(&held) > 1, count > 1, "{count}: while one waits it is tried");
+        sleep(Duration::from_millis(1_000)).await;
+        assert_eq!(senders.join_all().await.len() as u64, count);
+        assert_eq!((Arc::strong_count(&held), budget.used_bytes()), (1, 0), "{count}");
+    }
+}
