@@ -19,6 +19,7 @@
 
 mod answer;
 mod attempt;
+mod begun;
 mod client;
 mod parcel;
 mod sending;
@@ -40,6 +41,7 @@ use homeostat_pipeline::settings::{Files, Problem, read};
 use metrics::{Counter, counter};
 use tokio::time::{Instant, sleep};
 
+use begun::Begun;
 use client::Client;
 use parcel::Parcel;
 use sending::{Advance, Knife, Patience, Sending};
@@ -114,7 +116,7 @@ impl Settings for Kind {
         let way = self.way(&context)?;
         Ok(Component::TelemetryExporter(match self.settings.queue() {
             Some(queue) => Arc::new(Queued::open(queue, way, &context)?),
-            None => Arc::new(Exporter(way)),
+            None => Arc::new(Exporter::new(way)),
         }))
     }
 }
@@ -139,13 +141,28 @@ impl Kind {
 }
 
 /// The exporter without a queue: the sender waits for the backend.
-struct Exporter(Way);
+struct Exporter {
+    way: Way,
+    begun: Begun,
+}
 
 impl Exporter {
+    fn new(way: Way) -> Exporter {
+        Exporter { way, begun: Begun::default() }
+    }
+
+    /// What is still to be sent of a request.
+    fn resume(&self, telemetry: &Telemetry) -> Result<Sending, Refusal> {
+        let (parcel, now) = (Parcel::new(telemetry), Instant::now());
+        let Some(trail) = self.begun.take(telemetry, now) else { return Ok(Sending::new(parcel)) };
+        let resumed = Sending::resume(&parcel, &trail, &self.way.knife);
+        resumed.inspect_err(|_| self.begun.keep(telemetry, trail, now))
+    }
+
     fn unavailable(&self, signal: Signal, after: Option<Duration>, reason: &str) -> Refusal {
         Refusal::Unavailable {
             retry_after: after.unwrap_or(RETRY_AFTER_MIN).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX),
-            reason: self.0.client.explain(signal, reason),
+            reason: self.way.client.explain(signal, reason),
         }
     }
 }
@@ -180,7 +197,7 @@ impl Retry {
 #[async_trait]
 impl TelemetryExporter for Exporter {
     async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal> {
-        let Way { client, knife, timeout, retry } = &self.0;
+        let Way { client, knife, timeout, retry } = &self.way;
         let signal = telemetry.signal;
         let start = Instant::now();
         let deadline = deadline.min(start + *timeout);
@@ -188,17 +205,18 @@ impl TelemetryExporter for Exporter {
             Duration::ZERO => deadline,
             elapsed => deadline.min(start + elapsed),
         };
-        let mut sending = Sending::new(Parcel::new(telemetry));
+        let mut followed = self.begun.follow(telemetry, self.resume(telemetry)?);
         let mut repetition = 0;
         let mut last_reason = None;
         loop {
-            let (after, reason) = match sending.advance(client, knife, Patience::Until(deadline)).await {
-                Advance::Done(Ok(taken)) => return Ok(taken),
-                Advance::Done(Err((cause, reason))) => {
-                    return Err(Refusal::rejected(cause, reason));
-                }
-                Advance::Later { after, reason } => (after, reason),
-            };
+            let (after, reason) =
+                match followed.sending.advance(client, knife, Patience::Until(deadline)).await {
+                    Advance::Done(Ok(taken)) => return Ok(taken),
+                    Advance::Done(Err((cause, reason))) => {
+                        return Err(Refusal::rejected(cause, reason));
+                    }
+                    Advance::Later { after, reason } => (after, reason),
+                };
             // Whoever runs out of time is told what went wrong before.
             let reason = if Instant::now() >= deadline { last_reason.unwrap_or(reason) } else { reason };
             let wait = retry.wait(after, repetition);

@@ -76,6 +76,26 @@ pub enum Advance {
     },
 }
 
+/// What became of the first part that there was then.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// It was cut into parts of so many bytes.
+    Cut(usize),
+    /// It stays whole.
+    Whole,
+    /// It was taken, or refused for good.
+    Done,
+}
+
+/// How far a request came of which something is done, and something is not.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    steps: Vec<Step>,
+    is_taken: bool,
+    taken: Taken,
+    refused: Option<(Cause, String)>,
+}
+
 struct Part {
     parcel: Parcel,
     /// Cutting it was tried, and it stayed whole.
@@ -86,9 +106,7 @@ struct Part {
 pub struct Sending {
     parts: VecDeque<Part>,
     is_cut: bool,
-    is_taken: bool,
-    taken: Taken,
-    refused: Option<(Cause, String)>,
+    trail: Trail,
     /// Parts are copies, where they are not slices.
     charges: Vec<Charge>,
 }
@@ -99,11 +117,54 @@ impl Sending {
         Sending {
             parts: VecDeque::from([Part { parcel, is_atomic: false }]),
             is_cut: false,
-            is_taken: false,
-            taken: Taken::default(),
-            refused: None,
+            trail: Trail::default(),
             charges: Vec::new(),
         }
+    }
+
+    /// As far as it came before.
+    ///
+    /// # Errors
+    /// There is no memory for its parts.
+    pub fn resume(parcel: &Parcel, trail: &Trail, knife: &Knife) -> Result<Sending, Refusal> {
+        let mut sending = Sending::new(parcel.clone());
+        for step in &trail.steps {
+            match step {
+                Step::Cut(bytes_max) => {
+                    if !sending.cut(knife, *bytes_max)? {
+                        return Ok(Sending::new(parcel.clone()));
+                    }
+                }
+                Step::Whole => {
+                    if let Some(part) = sending.parts.front_mut() {
+                        part.is_atomic = true;
+                    }
+                }
+                Step::Done => {
+                    sending.parts.pop_front();
+                }
+            }
+        }
+        sending.trail = trail.clone();
+        Ok(sending)
+    }
+
+    /// How far it came, where that is neither nowhere nor the end.
+    pub fn trail(&self) -> Option<Trail> {
+        let is_begun = self.trail.steps.iter().any(|step| matches!(step, Step::Done));
+        (is_begun && !self.parts.is_empty()).then(|| self.trail.clone())
+    }
+
+    /// The first part is done with.
+    fn pop(&mut self) -> Option<Part> {
+        self.trail.steps.push(Step::Done);
+        self.parts.pop_front()
+    }
+
+    /// It was tried to cut the first part.
+    fn keep_whole(&mut self, part: Part) {
+        self.trail.steps.push(Step::Whole);
+        self.parts.push_front(Part { is_atomic: true, ..part });
     }
 
     /// Sends part after part until the end, or until one must wait.
@@ -120,10 +181,10 @@ impl Sending {
             }
             match client.send(&part.parcel, patience.deadline()).await {
                 Outcome::Taken(taken) => {
-                    self.is_taken = true;
-                    self.taken.rejected += taken.rejected;
+                    self.trail.is_taken = true;
+                    self.trail.taken.rejected += taken.rejected;
                     self.say(&taken.message);
-                    self.parts.pop_front();
+                    self.pop();
                 }
                 Outcome::Later { after, reason } => return Advance::Later { after, reason },
                 Outcome::Never { cause: Cause::TooLarge, reason } => {
@@ -134,9 +195,10 @@ impl Sending {
                 Outcome::Never { cause, reason } => self.refuse(cause, reason),
             }
         }
-        Advance::Done(match (self.refused.take(), self.is_taken) {
+        let Trail { is_taken, taken, refused, .. } = &mut self.trail;
+        Advance::Done(match (refused.take(), *is_taken) {
             (Some(refused), false) => Err(refused),
-            (None, _) | (Some(_), true) => Ok(std::mem::take(&mut self.taken)),
+            (None, _) | (Some(_), true) => Ok(std::mem::take(taken)),
         })
     }
 
@@ -148,7 +210,7 @@ impl Sending {
             return Ok(());
         }
         // Small enough for everybody: it is a quota, and the other parts would hear the same.
-        let is_hopeless = bytes <= HALVED_BYTES_MIN && self.is_cut && !self.is_taken;
+        let is_hopeless = bytes <= HALVED_BYTES_MIN && self.is_cut && !self.trail.is_taken;
         self.refuse(Cause::TooLarge, reason.clone());
         while is_hopeless && !self.parts.is_empty() {
             self.refuse(Cause::TooLarge, reason.clone());
@@ -164,16 +226,20 @@ impl Sending {
             Ok(charge) => charge,
             Err(refusal) => {
                 // What could never fit is sent whole.
-                let is_atomic = !refusal.is_retryable();
-                self.parts.push_front(Part { is_atomic, ..part });
-                return if is_atomic { Ok(false) } else { Err(refusal) };
+                if !refusal.is_retryable() {
+                    self.keep_whole(part);
+                    return Ok(false);
+                }
+                self.parts.push_front(part);
+                return Err(refusal);
             }
         };
         let pieces = part.parcel.body().map(|body| split(signal, &body, bytes_max)).unwrap_or_default();
         if pieces.len() < 2 {
-            self.parts.push_front(Part { is_atomic: true, ..part });
+            self.keep_whole(part);
             return Ok(false);
         }
+        self.trail.steps.push(Step::Cut(bytes_max));
         for piece in pieces.into_iter().rev() {
             let records = walk(signal, &piece).unwrap_or(0);
             self.parts.push_front(Part { parcel: Parcel::plain(signal, piece, records), is_atomic: false });
@@ -188,15 +254,15 @@ impl Sending {
 
     /// The first part will never be taken.
     fn refuse(&mut self, cause: Cause, reason: String) {
-        let Some(part) = self.parts.pop_front() else { return };
-        self.taken.rejected += part.parcel.records;
+        let Some(part) = self.pop() else { return };
+        self.trail.taken.rejected += part.parcel.records;
         self.say(&reason);
-        self.refused.get_or_insert((cause, reason));
+        self.trail.refused.get_or_insert((cause, reason));
     }
 
     /// Partial successes add their words, each once.
     fn say(&mut self, words: &str) {
-        let said = &mut self.taken.message;
+        let said = &mut self.trail.taken.message;
         if words.is_empty() || said.contains(words) {
             return;
         }

@@ -167,7 +167,7 @@ fn exporter(addr: SocketAddr, protocol: Protocol, more: Vec<(&str, Value)>) -> E
     }
     fields.extend(more);
     let settings = read::<Otlp>(&node(map(fields))).unwrap();
-    Exporter(Kind { settings, protocol }.way(&context()).unwrap())
+    Exporter::new(Kind { settings, protocol }.way(&context()).unwrap())
 }
 
 fn telemetry(signal: Signal, compression: Encoded, bytes: &'static [u8]) -> Telemetry {

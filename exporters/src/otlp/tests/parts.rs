@@ -107,6 +107,53 @@ async fn what_the_parts_came_to_is_one_partial_success() {
     }
 }
 
+/// What the backend got when the whole request came again after its first half was taken.
+fn rest_only(backend: &Backend, request: &Telemetry) {
+    let messages = messages(backend);
+    assert_eq!(messages.len(), 4, "whole, a half, the other half, and that again");
+    assert_eq!(messages[0], request.body);
+    assert_eq!([&messages[1][..], &messages[3][..]].concat(), request.body);
+    assert_eq!(messages[2], messages[3]);
+}
+
+#[tokio::test]
+async fn a_repeat_of_what_was_taken_in_part_goes_on_where_it_was() {
+    for protocol in PROTOCOLS {
+        let partial = Answered { rejected: 3, message: "three were old".to_owned() };
+        let script = vec![too_large(protocol), say(ok(protocol, &partial.encode())), busy(protocol)];
+        let backend = Backend::start(protocol, script).await;
+        let request = large(100, 2_000);
+        let exporter =
+            backend.exporter(vec![("retry_on_failure", map(vec![("enabled", Value::Bool(false))]))]);
+        assert!(exporter.export(&request, far()).await.unwrap_err().is_retryable());
+        let taken = exporter.export(&request, far()).await.unwrap();
+        assert_eq!((taken.rejected, taken.message.as_str()), (3, "three were old"), "{protocol:?}");
+        rest_only(&backend, &request);
+        assert!(exporter.export(&request, far()).await.is_ok());
+        assert_eq!(messages(&backend)[4], request.body, "when it is taken it is forgotten");
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_goes_half_way_finds_what_was_taken_when_it_comes_again() {
+    for protocol in PROTOCOLS {
+        let script = vec![too_large(protocol), say(ok(protocol, b"")), Act::Hang];
+        let backend = Backend::start(protocol, script).await;
+        let (exporter, request) = (backend.exporter(vec![]), large(100, 2_000));
+        let gone = async {
+            while backend.count() < 3 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            outcome = exporter.export(&request, far()) => panic!("{outcome:?}"),
+            () = gone => {}
+        }
+        assert_eq!(exporter.export(&request, far()).await, Ok(Taken::default()));
+        rest_only(&backend, &request);
+    }
+}
+
 #[tokio::test]
 async fn a_span_that_is_too_large_alone_costs_only_itself() {
     let mut request = large(2, 100);
