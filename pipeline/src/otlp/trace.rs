@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::resource::{Resource, Run, Scope, last_text, message, resources};
-use super::value::{Attributes, Parts, text};
-use super::wire;
+use super::value::{Attributes, Pair, Parts, text};
+use super::wire::{self, Field};
 
 /// The resources of a trace request.
 pub fn resource_spans(body: &[u8]) -> impl Iterator<Item = ResourceSpans<'_>> + Clone {
@@ -99,11 +99,26 @@ pub struct SpanView<'a> {
 impl<'a> SpanView<'a> {
     /// One pass over the span's own fields.
     pub fn read(message: &'a [u8]) -> SpanView<'a> {
+        SpanView::read_with(message, |_| {})
+    }
+
+    /// The same pass, which gives each attribute to `pair` as it comes by: what [`SpanView::attributes`] gives afterwards.
+    #[inline]
+    pub fn read_with(message: &'a [u8], mut pair: impl FnMut(Pair<'a>)) -> SpanView<'a> {
         let mut span = SpanView::default();
         let (mut attributes, mut events, mut links) = (Run::default(), Run::default(), Run::default());
         let mut rest = message;
         loop {
             let start = message.len() - rest.len();
+            // Half of a span's fields are attributes, and nearly all of those are short.
+            if let [0x4a, length @ ..0x80, after @ ..] = rest
+                && let Some((attribute, after)) = after.split_at_checked(usize::from(*length))
+            {
+                rest = after;
+                attributes.extend(start, message.len() - rest.len());
+                pair(Pair::new(attribute));
+                continue;
+            }
             let Some((tag, field)) = wire::next(&mut rest) else { break };
             let end = message.len() - rest.len();
             match tag {
@@ -115,7 +130,12 @@ impl<'a> SpanView<'a> {
                 6 => span.kind = field.number() as i32,
                 7 => span.start = field.number(),
                 8 => span.end = field.number(),
-                9 => attributes.extend(start, end),
+                9 => {
+                    attributes.extend(start, end);
+                    if let Field::Bytes(attribute) = field {
+                        pair(Pair::new(attribute));
+                    }
+                }
                 10 => span.dropped_attributes = field.number() as u32,
                 11 => events.extend(start, end),
                 12 => span.dropped_events = field.number() as u32,

@@ -269,7 +269,7 @@ impl<'a> Attributes<'a> {
 
     /// The same in order, none of them decoded yet.
     pub fn pairs(self) -> impl Iterator<Item = Pair<'a>> + Clone + use<'a> {
-        self.parts.iter().map(|message| Pair { message })
+        self.parts.iter().map(Pair::new)
     }
 
     /// The value of the first attribute with this key.
@@ -290,6 +290,10 @@ pub struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
+    pub(super) const fn new(message: &'a [u8]) -> Pair<'a> {
+        Pair { message }
+    }
+
     /// The bytes of the key.
     #[inline]
     pub fn key(self) -> &'a [u8] {

@@ -86,6 +86,11 @@ impl Walk<'_> {
                         return Err(Fault::Text);
                     }
                 }
+                (Kind::Message(inner), 2) if levels > 1 && std::ptr::eq(inner, &schema::PAIR) => {
+                    if !self.usual_pairs(bytes, start) {
+                        self.nested(inner, bytes, levels)?;
+                    }
+                }
                 (Kind::Message(inner), 2) => self.nested(inner, bytes, levels)?,
                 (Kind::Record(inner), 2) => {
                     self.records += 1;
@@ -141,35 +146,59 @@ impl Walk<'_> {
         if levels == 0 {
             return Err(Fault::Depth);
         }
-        if levels > 1 && std::ptr::eq(schema, &schema::PAIR) && is_usual_pair(message) {
-            self.at = end;
-            return Ok(());
-        }
         self.at = end - message.len();
         self.message(schema, end, levels - 1)
     }
+
+    /// Passes over the attributes from the field at `start` on, one after the other, as long as they are as nearly every
+    /// encoder writes them: half of what the walk sees. False, and nothing passed, where the first one is not.
+    #[inline]
+    fn usual_pairs(&mut self, bytes: &[u8], start: usize) -> bool {
+        let [key @ ..0x80, ..] = bytes[start..] else { return false };
+        let mut rest = &bytes[start..];
+        while let [found, length @ ..0x80, after @ ..] = rest
+            && *found == key
+            && let Some((pair, after)) = after.split_at_checked(usize::from(*length))
+            && is_usual_pair(pair)
+        {
+            rest = after;
+        }
+        let end = bytes.len() - rest.len();
+        if end > start {
+            self.at = end;
+        }
+        end > start
+    }
 }
 
-/// Whether it is a key with a string or a number as nearly every attribute is, and well-formed: half of what the walk
-/// sees, so worth a look of its own.
+/// Whether it is a key with a string or a number as nearly every attribute is, and well-formed.
 #[inline]
 fn is_usual_pair(message: &[u8]) -> bool {
     let Some((key, any)) = wire::pair(message) else { return false };
-    let is_value = match any {
-        [0x0a, length @ ..0x80, string @ ..] => string.len() == usize::from(*length) && is_text(string),
+    match any {
+        // What stands around key and string is ASCII too, so both are looked at in one go.
+        [0x0a, length @ ..0x80, string @ ..] => {
+            string.len() == usize::from(*length) && (is_ascii(message) || (is_text(key) && is_text(string)))
+        }
+        [0x10 | 0x18, (..0x80)] | [0x10 | 0x18, (0x80..), (..0x80)] => is_text(key),
         [0x10 | 0x18, number @ ..] => {
             let mut at = 0;
-            wire::varint(number, &mut at).is_ok() && at == number.len()
+            wire::varint(number, &mut at).is_ok() && at == number.len() && is_text(key)
         }
-        [0x21, number @ ..] => number.len() == 8,
+        [0x21, number @ ..] => number.len() == 8 && is_text(key),
         _ => false,
-    };
-    is_value && is_text(key)
+    }
 }
 
-/// Whether it is UTF-8. Most strings are short ASCII, which eight bytes at a time find out fastest.
+/// Whether it is UTF-8. Most strings are short ASCII.
 #[inline]
 fn is_text(bytes: &[u8]) -> bool {
+    is_ascii(bytes) || str::from_utf8(bytes).is_ok()
+}
+
+/// Whether no byte has its high bit, which eight bytes at a time find out fastest.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let (words, rest) = bytes.as_chunks::<8>();
     let mut high = 0;
@@ -183,5 +212,5 @@ fn is_text(bytes: &[u8]) -> bool {
     } else if let Some(last) = bytes.last_chunk::<8>() {
         high |= u64::from_le_bytes(*last);
     }
-    high & HIGH == 0 || str::from_utf8(bytes).is_ok()
+    high & HIGH == 0
 }

@@ -56,14 +56,25 @@ impl<'a> Field<'a> {
 /// Reads a varint at `at` and moves `at` behind it; leaves `at` where it is on a fault.
 #[inline(always)]
 pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Result<u64, Fault> {
-    match bytes.get(*at) {
-        Some(&byte) if byte < 0x80 => {
+    match bytes.get(*at..) {
+        Some([byte @ ..0x80, ..]) => {
             *at += 1;
-            Ok(u64::from(byte))
+            Ok(u64::from(*byte))
         }
-        Some(_) => long_varint(bytes, at),
-        None => Err(Fault::Truncated),
+        // The length of a span, mostly.
+        Some([low, high @ ..0x80, ..]) => {
+            *at += 2;
+            Ok(two_bytes(*low, *high))
+        }
+        Some([_, ..]) => long_varint(bytes, at),
+        Some([]) | None => Err(Fault::Truncated),
     }
+}
+
+/// The number of a varint of two bytes.
+#[inline(always)]
+fn two_bytes(low: u8, high: u8) -> u64 {
+    u64::from(low & 0x7f) | u64::from(high) << 7
 }
 
 fn long_varint(bytes: &[u8], at: &mut usize) -> Result<u64, Fault> {
@@ -185,12 +196,15 @@ pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Option<(u32, Field<'a>)> {
 /// A varint and what follows it.
 #[inline(always)]
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    if let [byte @ ..0x80, rest @ ..] = bytes {
-        return Some((u64::from(*byte), rest));
+    match bytes {
+        [byte @ ..0x80, rest @ ..] => Some((u64::from(*byte), rest)),
+        [low, high @ ..0x80, rest @ ..] => Some((two_bytes(*low, *high), rest)),
+        _ => {
+            let mut at = 0;
+            let number = long_varint(bytes, &mut at).ok()?;
+            Some((number, bytes.get(at..)?))
+        }
     }
-    let mut at = 0;
-    let number = long_varint(bytes, &mut at).ok()?;
-    Some((number, bytes.get(at..)?))
 }
 
 /// What follows a group.

@@ -99,18 +99,18 @@ fn confidence(sea: &SeaTexts<'_>) -> f32 {
 
 impl<'a> Session<'_, 'a> {
     /// The rows of a record whose keys are in `self.keys`.
-    pub(super) fn emit(&mut self, base: Row, name: &'a str, unit: &str, record: &dyn Fields) {
+    pub(super) fn emit(&mut self, mut row: Row, name: &'a str, unit: &str, record: &dyn Fields) {
         let mut sea = self.record.sea;
         for (index, slot) in sea.iter_mut().enumerate() {
             *slot = slot.or(self.scope.sea[index]).or(self.resource.sea[index]);
         }
         let keys = std::mem::take(&mut self.keys);
         let first = self.rows.len();
-        let mut shared = None;
+        let mut is_shared = false;
         if !keys.all().is_empty() || sea[Sea::Flow as usize].is_some() {
-            let row = self.shared(base, name, unit, &sea);
-            shared = Some(row);
-            self.ordinary(row, &keys, record);
+            self.share(&mut row, name, unit, &sea);
+            is_shared = true;
+            self.ordinary(&row, &keys, record);
         }
         for selection in &self.plan.selections {
             // The ordinary row of a requirement feeds all of its measures already.
@@ -126,11 +126,11 @@ impl<'a> Session<'_, 'a> {
             if is_twice {
                 continue;
             }
-            let row = match shared {
-                Some(row) => row,
-                None => *shared.insert(self.shared(base, name, unit, &sea)),
-            };
-            let value = self.selected_value(base, &selection.measure);
+            if !is_shared {
+                self.share(&mut row, name, unit, &sea);
+                is_shared = true;
+            }
+            let value = self.selected_value(&row, &selection.measure);
             let req = self.text(Slot::Req, &selection.req);
             let measure = self.text(Slot::Measure, &selection.measure);
             let is_primary = self.rows.len() == first;
@@ -139,38 +139,28 @@ impl<'a> Session<'_, 'a> {
         self.keys = keys;
     }
 
-    /// What all rows of a record share.
-    fn shared(&mut self, base: Row, name: &str, unit: &str, sea: &SeaTexts<'a>) -> Row {
+    /// Gives `row` what all rows of a record share.
+    fn share(&mut self, row: &mut Row, name: &str, unit: &str, sea: &SeaTexts<'a>) {
         let mut text = |of: Sea| {
             let value = sea[of as usize].map_or("", |(text, _)| text);
             self.texts.text(&mut self.rows, Slot::Sea as usize + of as usize, value, &mut self.cut.values)
         };
-        let [flow, context, domain, concept, regime, policy] = Sea::ALL.map(&mut text);
-        let spec_node = self.spec_node(context, flow);
+        [row.flow, row.context, row.domain, row.concept, row.regime, row.policy] = Sea::ALL.map(&mut text);
+        row.spec_node = self.spec_node(row.context, row.flow);
         let (service, environment) = (self.service, self.environment);
-        Row {
-            flow,
-            context,
-            domain,
-            concept,
-            regime,
-            policy,
-            spec_node,
-            service: self.text(Slot::Service, service),
-            environment: self.text(Slot::Environment, environment),
-            name: self.text(Slot::Name, name),
-            unit: self.text(Slot::Unit, unit),
-            labels: self.labels(),
-            confidence: confidence(sea),
-            status: self.plan.expected.status(sea),
-            ..base
-        }
+        row.service = self.text(Slot::Service, service);
+        row.environment = self.text(Slot::Environment, environment);
+        row.name = self.text(Slot::Name, name);
+        row.unit = self.text(Slot::Unit, unit);
+        row.labels = self.labels();
+        row.confidence = confidence(sea);
+        row.status = self.plan.expected.status(sea);
     }
 
     /// One row per key, each with the numbers of a log record; without keys one row for the flow.
-    fn ordinary(&mut self, row: Row, keys: &Keys<'a>, record: &dyn Fields) {
+    fn ordinary(&mut self, row: &Row, keys: &Keys<'a>, record: &dyn Fields) {
         if keys.all().is_empty() {
-            self.rows.push(Row { is_primary: true, method: Method::Flow, ..row });
+            self.rows.push(Row { is_primary: true, method: Method::Flow, ..*row });
             return;
         }
         for (index, found) in keys.all().iter().enumerate() {
@@ -194,14 +184,15 @@ impl<'a> Session<'_, 'a> {
             let also = self.text(Slot::Also, &scratch);
             self.texts.scratch = scratch;
             let req_version = self.text(Slot::Version, found.key.version);
-            let row = Row { req, req_version, also, method: found.method, ..row };
-            if row.signal == Signal::Metrics {
-                self.measured(Row { is_primary: index == 0, ..row }, found.key, record);
-                continue;
-            }
-            self.rows.push(Row { is_primary: index == 0, ..row });
-            if row.signal == Signal::Logs {
-                self.numbers(row);
+            let (is_primary, method) = (index == 0, found.method);
+            let row = Row { req, req_version, also, method, is_primary, ..*row };
+            match row.signal {
+                Signal::Metrics => self.measured(row, found.key, record),
+                Signal::Traces => self.rows.push(row),
+                Signal::Logs => {
+                    self.rows.push(row);
+                    self.numbers(row);
+                }
             }
         }
     }
@@ -242,7 +233,7 @@ impl<'a> Session<'_, 'a> {
 
     /// A span gives its duration to a selection; a log record the number whose name the measure ends in (`latency_ms` for
     /// `p95_latency_ms`), if it has one.
-    fn selected_value(&self, base: Row, measure: &str) -> f64 {
+    fn selected_value(&self, base: &Row, measure: &str) -> f64 {
         let fields = self.plan.vocabulary.fields.iter().zip(&self.record.fields);
         match base.signal {
             Signal::Traces | Signal::Metrics => base.value,

@@ -8,6 +8,8 @@ use regex::Regex;
 
 /// A key longer than this is no key.
 pub const KEY_BYTES_MAX: usize = 256;
+/// What is shorter than `REQ-A-001` holds none of the default grammar.
+const KEY_BYTES_MIN: usize = 9;
 
 /// One key as it stands in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,11 @@ impl Grammar {
         };
         let bytes = text.as_bytes();
         let mut from = 0;
-        while let Some(at) = finder.find(&bytes[from..]).map(|at| at + from) {
+        while bytes.len() - from >= KEY_BYTES_MIN {
+            let rest = &bytes[from..];
+            // An attribute that holds a key usually holds nothing else.
+            let at = if rest.starts_with(b"REQ") { Some(0) } else { finder.find(rest) };
+            let Some(at) = at.map(|at| at + from) else { return };
             from = at + 3;
             if let Some((key, end)) = key_at(text, at) {
                 from = end;

@@ -1,10 +1,10 @@
 //! What a resource, a scope or a record itself carries: keys, `sea.*` texts, labels, numeric fields.
 
-use homeostat_pipeline::otlp::{Attributes, Value};
+use homeostat_pipeline::otlp::{Attributes, Pair, Value};
 use homeostat_pipeline::selector::Scalar;
 
 use super::keys::{Grammar, Key};
-use super::vocabulary::{SeaTexts, Vocabulary};
+use super::vocabulary::{SeaTexts, Target, Vocabulary};
 use homeostat_pipeline::evidence::Method;
 
 /// Attributes beyond so many are not looked at.
@@ -81,10 +81,8 @@ impl<'a> Keys<'a> {
         method: Method,
         cut: &mut Cut,
     ) {
-        let mut cuts = *cut;
-        let text = shorten(text, bytes_max, &mut cuts.values);
-        grammar.scan(text, |key| self.add(Found { key, method }, &mut cuts));
-        *cut = cuts;
+        let text = shorten(text, bytes_max, &mut cut.values);
+        grammar.scan(text, |key| self.add(Found { key, method }, cut));
     }
 
     /// Adds those of all texts in `value`.
@@ -168,11 +166,21 @@ pub struct Level<'a> {
     pub fields: Vec<Option<f64>>,
     /// Values of attributes that hold free text.
     pub texts: Vec<Value<'a>>,
+    /// Attributes that came by.
+    seen: usize,
 }
 
 impl<'a> Level<'a> {
     /// Reads all `attributes` once, forgetting what was there.
     pub fn read(&mut self, names: &Vocabulary, attributes: Attributes<'a>, method: Method, cut: &mut Cut) {
+        self.begin(names);
+        for pair in attributes.pairs() {
+            self.take(names, pair, method, cut);
+        }
+    }
+
+    /// Forgets what was there.
+    pub fn begin(&mut self, names: &Vocabulary) {
         self.keys.clear();
         self.sea = SeaTexts::default();
         self.texts.clear();
@@ -180,34 +188,46 @@ impl<'a> Level<'a> {
         self.labels.resize(names.labels.len(), None);
         self.fields.clear();
         self.fields.resize(names.fields.len(), None);
-        for (index, pair) in attributes.pairs().enumerate() {
-            if index == ATTRIBUTES_MAX {
-                cut.attributes += 1;
-                break;
-            }
-            let Some(target) = names.get(pair.key()) else {
-                // Nearly every attribute ends here, undecoded.
-                if !pair.is_flat() {
-                    self.keys.search(names, pair.value(), method, DEPTH_MAX, cut);
-                }
-                continue;
-            };
-            let value = pair.value();
-            if target.is_key {
-                self.keys.scan_value(&names.grammar, value, method, cut);
-            }
-            if target.is_text {
-                self.texts.push(value);
-            }
-            if let (Some((sea, is_alias)), Value::Str(text)) = (target.sea, value) {
-                self.take_sea(sea as usize, text, is_alias);
-            }
-            if let Some(label) = target.label {
-                self.labels[label] = self.labels[label].or(scalar(value));
-            }
-            if let Some(field) = target.field {
-                self.fields[field] = self.fields[field].or(number(scalar(value)));
-            }
+        self.seen = 0;
+    }
+
+    /// Reads the next attribute. Nearly every one is left undecoded, for its name says nothing.
+    #[inline]
+    pub fn take(&mut self, names: &Vocabulary, pair: Pair<'a>, method: Method, cut: &mut Cut) {
+        self.seen += 1;
+        if self.seen > ATTRIBUTES_MAX {
+            cut.attributes += u64::from(self.seen == ATTRIBUTES_MAX + 1);
+            return;
+        }
+        match names.get(pair.key()) {
+            Some(target) => self.take_known(names, target, pair.value(), method, cut),
+            None if pair.is_flat() => {}
+            None => self.keys.search(names, pair.value(), method, DEPTH_MAX, cut),
+        }
+    }
+
+    fn take_known(
+        &mut self,
+        names: &Vocabulary,
+        target: &Target,
+        value: Value<'a>,
+        method: Method,
+        cut: &mut Cut,
+    ) {
+        if target.is_key {
+            self.keys.scan_value(&names.grammar, value, method, cut);
+        }
+        if target.is_text {
+            self.texts.push(value);
+        }
+        if let (Some((sea, is_alias)), Value::Str(text)) = (target.sea, value) {
+            self.take_sea(sea as usize, text, is_alias);
+        }
+        if let Some(label) = target.label {
+            self.labels[label] = self.labels[label].or(scalar(value));
+        }
+        if let Some(field) = target.field {
+            self.fields[field] = self.fields[field].or(number(scalar(value)));
         }
     }
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::evidence::Rows;
 use homeostat_pipeline::interest::Selection;
-use homeostat_pipeline::otlp::{
-    LogView, MetricView, SpanView, resource_logs, resource_metrics, resource_spans,
-};
+use homeostat_pipeline::otlp::{LogView, MetricView, resource_logs, resource_metrics, resource_spans};
 use homeostat_pipeline::refusal::{Cause, Refusal};
 
 use super::level::Cut;
@@ -48,10 +46,10 @@ impl Plan {
 
     fn spans(&self, body: &[u8]) -> Result<(Rows, Cut), Refusal> {
         let Some(first) = self.prefilter.first(body) else { return Ok((Rows::new(), Cut::default())) };
-        let mut session = Session::new(self);
+        let mut session = Session::new(self, body);
         for resource in resource_spans(body) {
             let range = resource.range();
-            if range.end <= first || !self.prefilter.hits(&body[range]) {
+            if range.end <= first || !session.cursor.hits(&body[range]) {
                 continue;
             }
             session.enter_resource(resource.resource().attributes());
@@ -59,7 +57,7 @@ impl Plan {
                 session.enter_scope(scope.scope());
                 for message in scope.messages() {
                     if session.is_worth_reading(message) {
-                        session.span(&SpanView::read(message));
+                        session.span(message);
                         limit(&session)?;
                     }
                 }
@@ -70,10 +68,10 @@ impl Plan {
 
     fn points(&self, body: &[u8]) -> Result<(Rows, Cut), Refusal> {
         let Some(first) = self.prefilter.first(body) else { return Ok((Rows::new(), Cut::default())) };
-        let mut session = Session::new(self);
+        let mut session = Session::new(self, body);
         for resource in resource_metrics(body) {
             let range = resource.range();
-            if range.end <= first || !self.prefilter.hits(&body[range]) {
+            if range.end <= first || !session.cursor.hits(&body[range]) {
                 continue;
             }
             session.enter_resource(resource.resource().attributes());
@@ -100,10 +98,10 @@ impl Plan {
 
     fn logs(&self, body: &[u8]) -> Result<(Rows, Cut), Refusal> {
         let Some(first) = self.prefilter.first(body) else { return Ok((Rows::new(), Cut::default())) };
-        let mut session = Session::new(self);
+        let mut session = Session::new(self, body);
         for resource in resource_logs(body) {
             let range = resource.range();
-            if range.end <= first || !self.prefilter.hits(&body[range]) {
+            if range.end <= first || !session.cursor.hits(&body[range]) {
                 continue;
             }
             session.enter_resource(resource.resource().attributes());

@@ -1,6 +1,8 @@
 //! Byte strings of which at least one stands in every request that can yield a row. Searched in raw protobuf, before anything
 //! is decoded; a hit means only that it is worth looking.
 
+use std::ops::Range;
+
 use homeostat_pipeline::interest::Selection;
 use memchr::memmem::Finder;
 
@@ -89,13 +91,97 @@ impl Prefilter {
         first
     }
 
+    /// A search through `body` in one go.
+    pub fn cursor<'f, 'b>(&'f self, body: &'b [u8]) -> Cursor<'f, 'b> {
+        let literals = self.searchers.as_ref().map_or(0, |all| 1 + all.flows.len() + all.selectors.len());
+        Cursor { searchers: self.searchers.as_ref(), body, found: vec![Found { from: 0, next: 0 }; literals] }
+    }
+
     /// Whether `bytes` may hold a key or the name of a flow.
     pub fn hits_vocabulary(&self, bytes: &[u8]) -> bool {
         self.searchers.as_ref().is_none_or(|searchers| searchers.vocabulary(bytes))
     }
 }
 
+/// Looks at the parts of one body in the order in which they lie there: what was found behind one part is not looked for
+/// again in the next, so that each literal passes over each byte about once. Answers what [`Prefilter::hits`] would.
+#[derive(Debug)]
+pub struct Cursor<'f, 'b> {
+    searchers: Option<&'f Searchers>,
+    body: &'b [u8],
+    /// By literal: the key's, then the flows', then the selectors'.
+    found: Vec<Found>,
+}
+
+/// Where a literal stands next.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    /// It was looked for from here; beyond `next` nothing is known yet.
+    from: usize,
+    /// Where it stands, at or after `from`; the body's end where it stands nowhere. With `next == from == 0` nobody has looked.
+    next: usize,
+}
+
+impl Cursor<'_, '_> {
+    /// Where `part` lies in the body.
+    fn range(&self, part: &[u8]) -> Range<usize> {
+        let start = part.as_ptr().addr().wrapping_sub(self.body.as_ptr().addr()).min(self.body.len());
+        start..(start + part.len()).min(self.body.len())
+    }
+
+    /// Whether `part`, a slice of the body, may hold something.
+    #[inline]
+    pub fn hits(&mut self, part: &[u8]) -> bool {
+        let range = self.range(part);
+        self.searchers.is_none() || (0..self.found.len()).any(|literal| self.has(literal, &range))
+    }
+
+    /// Whether `part`, a slice of the body, may hold a key.
+    #[inline]
+    pub fn hits_key(&mut self, part: &[u8]) -> bool {
+        let range = self.range(part);
+        self.searchers.is_none() || self.has(0, &range)
+    }
+
+    /// Whether the literal stands in `range`, all of it.
+    fn has(&mut self, literal: usize, range: &Range<usize>) -> bool {
+        let Some(searchers) = self.searchers else { return true };
+        if range.is_empty() {
+            return false;
+        }
+        let Found { from, next } = self.found[literal];
+        let is_known = (from..=next).contains(&range.start) && next > 0;
+        let next = if is_known {
+            next
+        } else {
+            let next = searchers.find(literal, &self.body[range.start..]);
+            let next = next.map_or(self.body.len(), |at| at + range.start);
+            self.found[literal] = Found { from: range.start, next };
+            next
+        };
+        next + searchers.literal_bytes(literal) <= range.end
+    }
+}
+
 impl Searchers {
+    /// How long a literal of a [`Cursor`] is.
+    fn literal_bytes(&self, literal: usize) -> usize {
+        match (literal, &self.key) {
+            (0, KeyLiteral::Req(_)) => 4,
+            (0, KeyLiteral::Other(finder)) => finder.needle().len(),
+            (other, _) => self.other(other).map_or(0, |finder| finder.needle().len()),
+        }
+    }
+
+    /// Where a literal of a [`Cursor`] stands first.
+    fn find(&self, literal: usize, bytes: &[u8]) -> Option<usize> {
+        if literal == 0 { self.key(bytes) } else { self.other(literal)?.find(bytes) }
+    }
+
+    fn other(&self, literal: usize) -> Option<&Finder<'static>> {
+        self.flows.iter().chain(&self.selectors).nth(literal - 1)
+    }
+
     fn key(&self, bytes: &[u8]) -> Option<usize> {
         match &self.key {
             KeyLiteral::Other(finder) => finder.find(bytes),
@@ -164,6 +250,26 @@ mod tests {
         assert!(!filter.is_off());
         assert!(!filter.hits_vocabulary(b"GET /cart"));
         assert!(filter.hits_vocabulary(b"sea.flow"));
+    }
+
+    #[test]
+    fn a_cursor_answers_for_each_part_what_a_search_of_the_part_would() {
+        let filter = prefilter(None, &[r#"name == "GET /cart""#]);
+        let body = b"REQ-F sea.fl|ow REQ|_X|sea.flow|nothing|app.flowREQ-|GET /cartGET /car|t";
+        for width in 1..=body.len() {
+            let mut cursor = filter.cursor(body);
+            for part in body.chunks(width) {
+                assert_eq!(cursor.hits(part), filter.hits(part), "{}", part.escape_ascii());
+                let has_key =
+                    filter.first(part).is_some() && filter.searchers.as_ref().unwrap().key(part).is_some();
+                assert_eq!(cursor.hits_key(part), has_key, "{}", part.escape_ascii());
+            }
+            for part in body.rchunks(width) {
+                assert_eq!(cursor.hits(part), filter.hits(part), "backwards, {}", part.escape_ascii());
+            }
+        }
+        let off = prefilter(Some(""), &[]);
+        assert!(off.cursor(b"x").hits(b"") && off.cursor(b"x").hits_key(b""));
     }
 
     #[test]

@@ -15,11 +15,14 @@ use super::level::{
     ATTRIBUTES_MAX, BODY_BYTES_MAX, Cut, Found, Keys, Level, VALUE_BYTES_MAX, number, shorten,
 };
 use super::plan::Plan;
+use super::prefilter::Cursor;
 use super::record::{Around, LogRecord, SpanRecord, severity, text_of};
 
 /// One request being read.
 pub struct Session<'p, 'a> {
     pub(super) plan: &'p Plan,
+    /// Where the prefilter hits.
+    pub cursor: Cursor<'p, 'a>,
     pub(super) around: Around<'a>,
     pub(super) service: &'a str,
     pub(super) environment: &'a str,
@@ -40,10 +43,11 @@ pub struct Session<'p, 'a> {
 }
 
 impl<'p, 'a> Session<'p, 'a> {
-    /// Nothing has been read yet.
-    pub fn new(plan: &'p Plan) -> Session<'p, 'a> {
+    /// Nothing of `body` has been read yet.
+    pub fn new(plan: &'p Plan, body: &'a [u8]) -> Session<'p, 'a> {
         Session {
             plan,
+            cursor: plan.prefilter.cursor(body),
             around: Around { resource: Attributes::EMPTY, scope: None },
             service: "",
             environment: "",
@@ -102,15 +106,18 @@ impl<'p, 'a> Session<'p, 'a> {
 
     /// Whether a record of these bytes, here, may yield a row.
     #[inline]
-    pub fn is_worth_reading(&self, record: &[u8]) -> bool {
-        self.is_resource_hit || self.is_scope_hit || self.plan.prefilter.hits(record)
+    pub fn is_worth_reading(&mut self, record: &[u8]) -> bool {
+        self.is_resource_hit || self.is_scope_hit || self.cursor.hits(record)
     }
 
-    /// Reads a span.
-    pub fn span(&mut self, span: &SpanView<'a>) {
+    /// Reads a span: one pass over its fields and attributes.
+    pub fn span(&mut self, message: &'a [u8]) {
         let Plan { vocabulary, .. } = self.plan;
-        let grammar = &vocabulary.grammar;
-        self.record.read(vocabulary, span.attributes(), Method::Attribute, &mut self.cut);
+        let (record, cut) = (&mut self.record, &mut self.cut);
+        record.begin(vocabulary);
+        let take = |pair| record.take(vocabulary, pair, Method::Attribute, cut);
+        let span = &SpanView::read_with(message, take);
+        let name = span.name();
         self.begin_keys();
         for event in span.events().take(ATTRIBUTES_MAX) {
             self.keys.search_attributes(vocabulary, event.attributes(), Method::Nested, &mut self.cut);
@@ -119,8 +126,11 @@ impl<'p, 'a> Session<'p, 'a> {
             self.keys.search_attributes(vocabulary, link.attributes(), Method::Nested, &mut self.cut);
         }
         self.add_outer_keys();
-        for text in [span.name(), span.status_message()] {
-            self.keys.scan(grammar, text, VALUE_BYTES_MAX, Method::Text, &mut self.cut);
+        for text in [name, span.status_message()] {
+            // What has no literal has no key; what is cut is counted all the same.
+            if text.len() > VALUE_BYTES_MAX || (!text.is_empty() && self.cursor.hits_key(text.as_bytes())) {
+                self.keys.scan(&vocabulary.grammar, text, VALUE_BYTES_MAX, Method::Text, &mut self.cut);
+            }
         }
         let value = match (span.start(), span.end()) {
             (0, _) | (_, 0) => f64::NAN,
@@ -137,7 +147,7 @@ impl<'p, 'a> Session<'p, 'a> {
             ..blank(Signal::Traces)
         };
         let record = SpanRecord { span, around: self.around };
-        self.emit(base, span.name(), "ns", &record);
+        self.emit(base, name, "ns", &record);
     }
 
     /// Reads a log record.

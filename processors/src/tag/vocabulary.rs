@@ -124,7 +124,15 @@ pub struct Vocabulary {
     pub labels: Vec<String>,
     /// Names of the numeric log fields, sorted.
     pub fields: Vec<String>,
-    by_length: Vec<Vec<(Box<str>, Target)>>,
+    by_length: Vec<Bucket>,
+}
+
+/// The names of one length.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// A bit for each byte in which one of them ends: of the names that mean nothing most end in another.
+    ends: [u64; 4],
+    names: Vec<(Box<str>, Target)>,
 }
 
 impl Vocabulary {
@@ -169,28 +177,35 @@ impl Vocabulary {
 
     fn target(&mut self, name: &str) -> &mut Target {
         if self.by_length.len() <= name.len() {
-            self.by_length.resize_with(name.len() + 1, Vec::new);
+            self.by_length.resize_with(name.len() + 1, Bucket::default);
         }
-        let bucket = &mut self.by_length[name.len()];
-        let at = bucket.iter().position(|(known, _)| **known == *name).unwrap_or_else(|| {
-            bucket.push((name.into(), Target::default()));
-            bucket.len() - 1
+        let Bucket { ends, names } = &mut self.by_length[name.len()];
+        if let Some(end) = name.as_bytes().last() {
+            ends[usize::from(end >> 6)] |= 1 << (end & 63);
+        }
+        let at = names.iter().position(|(known, _)| **known == *name).unwrap_or_else(|| {
+            names.push((name.into(), Target::default()));
+            names.len() - 1
         });
-        &mut bucket[at].1
+        &mut names[at].1
     }
 
     /// What the name of these bytes means, when it means anything.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Target> {
-        let bucket = self.by_length.get(name.len())?;
-        bucket.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, target)| target)
+        let Bucket { ends, names } = self.by_length.get(name.len())?;
+        let end = name.last()?;
+        if ends[usize::from(end >> 6)] >> (end & 63) & 1 == 0 {
+            return None;
+        }
+        names.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, target)| target)
     }
 
     /// The names under which a flow may stand: without one of them, and without a key, a record has no ordinary row.
     pub fn flow_names(&self) -> impl Iterator<Item = &str> {
         self.by_length
             .iter()
-            .flatten()
+            .flat_map(|bucket| &bucket.names)
             .filter(|(_, target)| matches!(target.sea, Some((Sea::Flow, _))))
             .map(|(name, _)| &**name)
     }
