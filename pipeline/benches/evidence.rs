@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text, schema};
+use homeostat_pipeline::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text, kept, schema};
 
 /// The rows of a request as `tag` makes them: texts of the resource once, texts of the record each time.
 fn rows(count: u32) -> Rows {
@@ -68,5 +68,22 @@ fn build(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, build);
+/// What the journal does to a batch before it writes it, and back.
+fn keep(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("evidence/keep");
+    for count in [100, 10_000] {
+        let batch = schema::build(&[&rows(count)]).expect("rows of the schema");
+        group.throughput(Throughput::Elements(u64::from(count)));
+        group.bench_with_input(BenchmarkId::new("shorten", count), &batch, |bencher, batch| {
+            bencher.iter(|| kept::shorten(black_box(batch)));
+        });
+        let short = kept::shorten(&batch).expect("rows of the schema");
+        group.bench_with_input(BenchmarkId::new("complete", count), &short, |bencher, short| {
+            bencher.iter(|| kept::complete(black_box(short.clone())));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, build, keep);
 criterion_main!(benches);

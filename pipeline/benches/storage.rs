@@ -11,7 +11,7 @@ use homeostat_pipeline::ledger::{Head, Ledger};
 use homeostat_pipeline::log::{Log, Options};
 
 const OPTIONS: Options =
-    Options { name: "bench", segment_bytes: 32 << 20, first: 0, partition: 0, synced: None };
+    Options { name: "bench", segment_bytes: 32 << 20, first: 0, partition: 0, synced: None, is_cached: true };
 
 fn group_commits(c: &mut Criterion) {
     let mut group = c.benchmark_group("log");

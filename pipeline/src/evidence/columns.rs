@@ -287,12 +287,14 @@ fn ids(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::schema::{build, complete, shorten};
+pub(super) mod tests {
+    use super::super::kept::{complete, shorten};
+    use super::super::schema::build;
     use super::super::{Blob, Row, Rows, Text};
     use super::*;
 
-    fn row(time: i64) -> Row {
+    /// A row that says little.
+    pub fn row(time: i64) -> Row {
         Row {
             time: Timestamp::from_nanos(time),
             signal: Signal::Logs,

@@ -4,6 +4,7 @@
 //! ([`schema::build`]), and from there on it is columns ([`columns::Columns`]).
 
 pub mod columns;
+pub mod kept;
 pub mod point;
 pub mod schema;
 

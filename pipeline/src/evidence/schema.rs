@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBuilder, DictionaryArray, FixedSizeBinaryBuilder,
     Float32Builder, Float64Builder, RecordBatch, StringArray, TimestampNanosecondBuilder, UInt32Builder,
-    UInt64Builder, new_null_array,
+    UInt64Builder,
 };
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt32Type};
@@ -281,33 +281,6 @@ impl Numbers {
         ];
         Ok((first, last))
     }
-}
-
-/// `batch` without the columns in which no row says anything, as the journal keeps it: most of the texts are absent from most
-/// batches, and would be a third of its bytes.
-///
-/// # Errors
-/// None in practice.
-pub fn shorten(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let rows = batch.num_rows();
-    let says = |at: &usize| rows == 0 || batch.column(*at).null_count() < rows;
-    batch.project(&(0..batch.num_columns()).filter(says).collect::<Vec<_>>())
-}
-
-/// What [`shorten`] left, with the columns that it left out. A batch of any other schema stays as it is.
-///
-/// # Errors
-/// A column that every row needs is missing.
-pub fn complete(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let is_ours = |field: &Arc<Field>| SCHEMA.fields().iter().any(|ours| ours == field);
-    if !batch.schema_ref().fields().iter().all(is_ours) {
-        return Ok(batch);
-    }
-    let column = |field: &Arc<Field>| {
-        let kept = batch.column_by_name(field.name()).cloned();
-        kept.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
-    };
-    RecordBatch::try_new(schema(), SCHEMA.fields().iter().map(column).collect())
 }
 
 /// The rows of `batch` for which `keep` says so; it has one item a row.

@@ -14,9 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::batch::RequestHash;
 use crate::clock::Timestamp;
 use crate::entry::{Event, EvidenceEvent, Offset, Request};
-use crate::evidence::schema;
+use crate::evidence::kept;
 
-const VERSION: u8 = 1;
+/// What is written; 1 had every column's keys and counts whole.
+const VERSION: u8 = 2;
+/// The oldest version that is read.
+const VERSION_MIN: u8 = 1;
 /// Kind, version, time.
 pub(super) const HEADER_BYTES: usize = 10;
 const REQUEST_BYTES: usize = 20;
@@ -33,7 +36,7 @@ const SKIP: u8 = 6;
 pub(super) enum Fault {
     #[error("it is shorter than its header says")]
     Short,
-    #[error("its format version is {0} and this homeostat reads {VERSION}")]
+    #[error("its format version is {0} and this homeostat reads {VERSION_MIN} to {VERSION}")]
     Version(u8),
     #[error("its kind {0} is unknown")]
     Kind(u8),
@@ -80,7 +83,9 @@ fn encode_evidence(evidence: &EvidenceEvent) -> Result<Vec<u8>, Fault> {
         return Err(Fault::Sum);
     }
     let count = u32::try_from(evidence.requests.len()).map_err(|_| Fault::Sum)?;
-    let mut body = Vec::with_capacity(4 + evidence.requests.len() * REQUEST_BYTES + 4096);
+    let batch = kept::shorten(&evidence.batch)?;
+    let columns: usize = batch.columns().iter().map(|column| column.get_buffer_memory_size()).sum();
+    let mut body = Vec::with_capacity(4 + evidence.requests.len() * REQUEST_BYTES + columns + 8192);
     body.extend_from_slice(&count.to_le_bytes());
     for request in &evidence.requests {
         body.extend_from_slice(&request.hash.0);
@@ -88,7 +93,6 @@ fn encode_evidence(evidence: &EvidenceEvent) -> Result<Vec<u8>, Fault> {
     }
     // Arrow's 64-byte alignment would make a commit of few rows half as large again.
     let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
-    let batch = schema::shorten(&evidence.batch)?;
     let mut writer = StreamWriter::try_new_with_options(&mut body, batch.schema_ref(), options)?;
     writer.write(&batch)?;
     writer.finish()?;
@@ -110,7 +114,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Event, Timestamp), Fault> {
     let time = time(bytes).ok_or(Fault::Short)?;
     let (&[kind, version], body) =
         bytes.split_first_chunk::<2>().map(|(head, _)| (head, &bytes[HEADER_BYTES..])).ok_or(Fault::Short)?;
-    if version != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Fault::Version(version));
     }
     let event = match kind {
@@ -149,7 +153,7 @@ fn decode_evidence(body: &[u8]) -> Result<EvidenceEvent, Fault> {
         requests.push(Request { hash: RequestHash(*hash), rows: u32::from_le_bytes(*rows) });
         rest = after;
     }
-    let batch = schema::complete(decode_rows(rest)?)?;
+    let batch = kept::complete(decode_rows(rest)?)?;
     let rows: u64 = requests.iter().map(|request| u64::from(request.rows)).sum();
     if rows != batch.num_rows() as u64 {
         return Err(Fault::Sum);

@@ -89,7 +89,10 @@ impl Journal {
     /// The directory cannot be read or written; damage is no error.
     pub fn open(dir: &Path, retention: Retention) -> io::Result<(Journal, Opened)> {
         let segment_bytes = SEGMENT_BYTES.min(retention.bytes_max / 8).max(64 << 10);
-        let options = Options { name: "journal", segment_bytes, first: 0, partition: 0, synced: None };
+        // The fold gets its entries from the writer, and reads the files after a crash.
+        let is_cached = false;
+        let options =
+            Options { name: "journal", segment_bytes, first: 0, partition: 0, synced: None, is_cached };
         let (log, opened) = Log::open(dir, options)?;
         let last_time = opened.last.as_ref().and_then(|frame| format::time(&frame.bytes));
         let disk = Some(Disk { directory: dir.to_owned(), retention });

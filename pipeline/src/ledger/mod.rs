@@ -137,7 +137,8 @@ impl Ledger {
     fn open_with(dir: &Path, segment_bytes: u64) -> io::Result<(Ledger, Opened)> {
         let recorded = head::recorded(dir)?;
         let synced = recorded.map(|head| head.sequence);
-        let options = Options { name: "ledger", segment_bytes, first: 1, partition: 0, synced };
+        let options =
+            Options { name: "ledger", segment_bytes, first: 1, partition: 0, synced, is_cached: true };
         let (log, opened) = Log::open(dir, options)?;
         let head_file = HeadFile::open(dir)?;
         let mut head = Head::default();

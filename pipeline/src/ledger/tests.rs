@@ -272,7 +272,7 @@ proptest! {
         tamper(&mut entries, at, tampering);
         let head = fs::read(dir.path().join("head")).expect("a head");
         let other = tempfile::tempdir().expect("a folder");
-        let options = Options { name: "ledger", segment_bytes: 1 << 20, first: 1, partition: 0, synced: None };
+        let options = Options { name: "ledger", segment_bytes: 1 << 20, first: 1, partition: 0, synced: None, is_cached: true };
         let (mut log, _) = Log::open(other.path(), options).expect("opens");
         for (index, bytes) in &entries {
             log.skip_to(*index).expect("skipped");

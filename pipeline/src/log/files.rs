@@ -14,6 +14,8 @@ use super::{Frame, Item, Opened, Options, frame};
 
 /// A buffer that has reached this size is written to the file before anybody asks for it.
 const BUFFER_BYTES: usize = 256 << 10;
+/// A page, where pages are smallest; larger ones go with a later one.
+const PAGE_BYTES: u64 = 4096;
 
 /// What writer and readers share.
 #[derive(Debug)]
@@ -62,6 +64,21 @@ struct Active {
     path: PathBuf,
     /// Written, visible or not.
     bytes: u64,
+    /// Up to here nothing is in the file system's cache any more.
+    dropped: u64,
+}
+
+impl Active {
+    /// Lets the pages go that are written to their end, all of which are durable. The last one stays: the next write goes on in
+    /// it. Advice, which costs nothing but memory where it is not taken.
+    fn drop_cache(&mut self) {
+        let whole = self.bytes & !(PAGE_BYTES - 1);
+        #[cfg(target_os = "linux")]
+        if let Some(length) = std::num::NonZeroU64::new(whole.saturating_sub(self.dropped)) {
+            let _ = rustix::fs::fadvise(&self.file, self.dropped, Some(length), rustix::fs::Advice::DontNeed);
+        }
+        self.dropped = whole;
+    }
 }
 
 /// The writer.
@@ -137,6 +154,9 @@ impl Files {
 
     pub fn sync(&mut self) -> io::Result<()> {
         self.write_out().and_then(|()| self.sync_file()).inspect_err(|_| self.fail())?;
+        if let (false, Some(active)) = (self.options.is_cached, &mut self.active) {
+            active.drop_cache();
+        }
         self.publish();
         Ok(())
     }
@@ -260,7 +280,7 @@ impl Files {
         state.segments.retain(|segment| segment.first != self.next);
         state.segments.push(Segment { first: self.next, bytes: segment::HEADER_BYTES, generation: 0 });
         drop(state);
-        self.active = Some(Active { file, path, bytes: segment::HEADER_BYTES });
+        self.active = Some(Active { file, path, bytes: segment::HEADER_BYTES, dropped: 0 });
         Ok(())
     }
 
@@ -372,7 +392,7 @@ fn open_last(
         file.sync_all().map_err(about("sync", &path))?;
         segment.bytes = end;
     }
-    Ok((Active { file, path, bytes: segment.bytes }, next))
+    Ok((Active { file, path, bytes: segment.bytes, dropped: segment.bytes & !(PAGE_BYTES - 1) }, next))
 }
 
 fn last_frame(dir: &Path, segment: &Segment) -> io::Result<Option<Frame>> {

@@ -41,6 +41,9 @@ pub struct Options {
     /// The last frame that is known to have been synced, when somebody recorded it: a hole behind it is what a power failure left
     /// of frames that nobody was answered for, and ends the log like a torn tail.
     pub synced: Option<u64>,
+    /// Whether what is durable is read soon. If not, it leaves the file system's cache: there it would drive out what others
+    /// read, and each commit would have to find fresh pages.
+    pub is_cached: bool,
 }
 
 /// What a log without disk keeps at most; older frames become a gap.

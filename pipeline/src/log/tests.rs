@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn options(segment_bytes: u64) -> Options {
-    Options { name: "test", segment_bytes, first: 0, partition: 0, synced: None }
+    Options { name: "test", segment_bytes, first: 0, partition: 0, synced: None, is_cached: true }
 }
 
 fn open(dir: &Path) -> (Log, Opened) {

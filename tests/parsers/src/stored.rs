@@ -47,8 +47,14 @@ pub fn segment(data: &[u8]) {
             items += 1;
             assert!(items <= data.len() + 2, "more entries than bytes");
         }
-        let options =
-            Options { name: "journal", segment_bytes: 1 << 20, first: 0, partition: 0, synced: None };
+        let options = Options {
+            name: "journal",
+            segment_bytes: 1 << 20,
+            first: 0,
+            partition: 0,
+            synced: None,
+            is_cached: true,
+        };
         if let Ok((mut log, _)) = Log::open(path, options) {
             let index = log.append(&[b"next"]).expect("there is room");
             log.sync().expect("there is room");

@@ -169,7 +169,8 @@ fn locked(directory: &Path) -> io::Result<File> {
 
 /// The log, what of it is done with, all that it ever took, and the cursor.
 fn open_log(id: &str, directory: &Path, segment_bytes: u64) -> io::Result<(Log, Size, Size, CursorFile)> {
-    let options = Options { name: "spool", segment_bytes, first: 0, partition: 0, synced: None };
+    let options =
+        Options { name: "spool", segment_bytes, first: 0, partition: 0, synced: None, is_cached: true };
     let (mut log, opened) = Log::open(&directory.join("spool"), options)?;
     let cursor = CursorFile::new(directory);
     let mut done = match cursor.read()? {
