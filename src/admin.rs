@@ -51,9 +51,11 @@ pub fn recorder() -> anyhow::Result<PrometheusHandle> {
         .context("cannot install the metrics recorder")?;
     for [name, kind, _, meaning] in rows(PAGE) {
         match kind {
-            "counter" => metrics::describe_counter!(name.to_owned(), Unit::Count, meaning.to_owned()),
-            "gauge" => metrics::describe_gauge!(name.to_owned(), meaning.to_owned()),
-            _ => metrics::describe_histogram!(name.to_owned(), meaning.to_owned()),
+            "counter" if !FRACTIONAL.contains(&name) => {
+                metrics::describe_counter!(name.to_owned(), Unit::Count, meaning.to_owned())
+            }
+            "histogram" => metrics::describe_histogram!(name.to_owned(), meaning.to_owned()),
+            _ => metrics::describe_gauge!(name.to_owned(), meaning.to_owned()),
         }
     }
     Ok(handle)
@@ -175,7 +177,18 @@ async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
     crate::process::observe(pages.started, SystemClock.now());
     drops::observe();
     pages.handle.run_upkeep();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], pages.handle.render())
+    let page = as_counters(pages.handle.render());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)
+}
+
+/// Counters of the Collector that are no whole numbers; the recorder's counters are, so they are its gauges.
+const FRACTIONAL: [&str; 2] = ["otelcol_process_cpu_seconds", "otelcol_process_uptime"];
+
+/// The page with the Collector's types.
+fn as_counters(page: String) -> String {
+    FRACTIONAL.iter().fold(page, |page, name| {
+        page.replacen(&format!("# TYPE {name} gauge"), &format!("# TYPE {name} counter"), 1)
+    })
 }
 
 async fn healthz(State(pages): State<Pages>) -> impl IntoResponse {

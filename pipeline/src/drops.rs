@@ -126,6 +126,16 @@ pub fn lines() -> Vec<Line> {
     ALL.iter().map(|reason| reason.line()).collect()
 }
 
+/// For tests: says, when it is asked, which of `reasons` have not struck since; of a reason that strikes elsewhere in the process
+/// meanwhile it may think too well, never too badly.
+pub fn unstruck(reasons: &[&'static Reason]) -> impl Fn() -> Vec<String> + use<> {
+    let before: Vec<_> = reasons.iter().map(|reason| (*reason, reason.total())).collect();
+    move || {
+        let still = before.iter().filter(|(reason, total)| reason.total() == *total);
+        still.map(|(reason, _)| format!("{}/{}", reason.place, reason.name)).collect()
+    }
+}
+
 /// Gives the counts to the metrics; called when somebody asks for those.
 pub fn observe() {
     for reason in ALL {
@@ -178,6 +188,13 @@ pub static RECEIVER_REFUSED: Reason = Reason::new(
     "records",
     "Records of all well-formed requests that were refused, whatever the reason",
 );
+/// Records of requests that ended without an answer: the sender had gone, or homeostat panicked. They may have been taken.
+pub static RECEIVER_FAILED: Reason = Reason::new(
+    "receiver",
+    "failed",
+    "records",
+    "Records of requests that ended without an answer: the sender had gone, or homeostat panicked; they may have been taken",
+);
 /// Connections closed at once because there were too many.
 pub static RECEIVER_CONNECTIONS: Reason = Reason::new(
     "receiver",
@@ -209,6 +226,9 @@ pub static TAG_NO_RECORDED_VALUE: Reason =
 /// Data points without a value or a temporality.
 pub static TAG_UNUSABLE: Reason =
     Reason::new("tag", "unusable", "points", "Data points without a value or a temporality");
+/// Records that a `filter` dropped, as its configuration says.
+pub static FILTER_DROPPED: Reason =
+    Reason::new("filter", "dropped", "records", "Records that a `filter` dropped, as its configuration says");
 /// Evidence found in a pipeline without an analyzer.
 pub static PIPELINE_NOT_JUDGED: Reason =
     Reason::new("pipeline", "not_judged", "rows", "Evidence found in a pipeline without an analyzer");
@@ -233,6 +253,30 @@ pub static EXPORTER_PARTIAL: Reason = Reason::new(
     "records",
     "Records that a backend refused out of a request it took (partial success)",
 );
+/// Requests of a `sending_queue` that the backend refused for good; see `components/dead-letters`.
+pub static QUEUE_REFUSED: Reason = Reason::new(
+    "queue",
+    "refused",
+    "requests",
+    "Requests of a `sending_queue` that the backend refused for good; see `components/dead-letters`",
+);
+/// Requests that waited in a `sending_queue` for longer than `max_age`.
+pub static QUEUE_EXPIRED: Reason = Reason::new(
+    "queue",
+    "expired",
+    "requests",
+    "Requests that waited in a `sending_queue` for longer than `max_age`",
+);
+/// Requests of a `sending_queue` that were tried for longer than `max_elapsed_time`.
+pub static QUEUE_GIVEN_UP: Reason = Reason::new(
+    "queue",
+    "given_up",
+    "requests",
+    "Requests of a `sending_queue` that were tried for longer than `max_elapsed_time`",
+);
+/// Requests of a `sending_queue` that are damaged on disk.
+pub static QUEUE_DAMAGED: Reason =
+    Reason::new("queue", "damaged", "requests", "Requests of a `sending_queue` that are damaged on disk");
 /// Evidence or alerts refused for want of room; the sender is told to come back.
 pub static JOURNAL_FULL: Reason = Reason::new(
     "journal",
@@ -331,7 +375,7 @@ pub static DELIVERY_DEAD_LETTER: Reason = Reason::new(
 );
 
 /// All of them.
-pub static ALL: [&Reason; 39] = [
+pub static ALL: [&Reason; 45] = [
     &RECEIVER_UNAVAILABLE,
     &RECEIVER_MALFORMED,
     &RECEIVER_TOO_LARGE,
@@ -340,6 +384,7 @@ pub static ALL: [&Reason; 39] = [
     &RECEIVER_UNSUPPORTED,
     &RECEIVER_BACKEND,
     &RECEIVER_REFUSED,
+    &RECEIVER_FAILED,
     &RECEIVER_CONNECTIONS,
     &PROCESSOR_PANIC,
     &TAG_ATTRIBUTES,
@@ -348,10 +393,15 @@ pub static ALL: [&Reason; 39] = [
     &TAG_KEYS,
     &TAG_NO_RECORDED_VALUE,
     &TAG_UNUSABLE,
+    &FILTER_DROPPED,
     &PIPELINE_NOT_JUDGED,
     &EXPORTER_UNAVAILABLE,
     &EXPORTER_REFUSED,
     &EXPORTER_PARTIAL,
+    &QUEUE_REFUSED,
+    &QUEUE_EXPIRED,
+    &QUEUE_GIVEN_UP,
+    &QUEUE_DAMAGED,
     &JOURNAL_FULL,
     &JOURNAL_FAILED,
     &LOG_TORN,

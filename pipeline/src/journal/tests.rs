@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 
 use super::*;
 use crate::batch::RequestHash;
+use crate::drops;
 use crate::entry::{Alert, Decision, Epoch, EvidenceEvent, Request};
 
 const RETENTION: Retention =
@@ -113,6 +114,7 @@ fn time_never_goes_backwards_over_a_restart_either() {
 
 #[test]
 fn a_frame_that_holds_no_entry_is_a_gap_and_the_rest_is_read() {
+    let unstruck = drops::unstruck(&[&drops::JOURNAL_UNREADABLE]);
     let dir = tempfile::tempdir().expect("a folder");
     let (mut journal, _) = Journal::open(dir.path(), RETENTION).expect("opens");
     journal.append(&Event::Tick, at(1)).expect("taken");
@@ -126,6 +128,7 @@ fn a_frame_that_holds_no_entry_is_a_gap_and_the_rest_is_read() {
     let items = entries(&journal.reader(), 0);
     let gaps = items.iter().filter(|item| matches!(item, JournalItem::Gap { .. })).count();
     assert_eq!((items.len(), gaps), (6, 4));
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 const TICK_OF_VERSION_9: &[u8] = &[3, 9];

@@ -6,6 +6,7 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
+use crate::drops;
 use crate::finding::{Behavior, MeasureValue, Notice, hex};
 
 fn at(seconds: i64) -> Timestamp {
@@ -154,6 +155,7 @@ fn pruned_bodies_are_gone_and_the_chain_verifies_and_says_so() {
 
 #[test]
 fn lost_last_entries_are_said_and_their_sequences_are_not_given_again() {
+    let unstruck = drops::unstruck(&[&drops::LEDGER_LOST]);
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = written(dir.path(), 2);
     let head = ledger.head();
@@ -167,6 +169,19 @@ fn lost_last_entries_are_said_and_their_sequences_are_not_given_again() {
     assert_eq!((entry.sequence, entry.previous), (3, head.hash));
     let broken = verify(dir.path()).expect("a ledger").broken.expect("broken");
     assert_eq!(broken.0, 2, "{}", broken.1);
+    assert_eq!(unstruck(), [""; 0]);
+}
+
+#[test]
+fn an_entry_of_no_known_format_is_a_gap_and_the_rest_is_read() {
+    let unstruck = drops::unstruck(&[&drops::LEDGER_UNREADABLE]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut ledger = written(dir.path(), 1);
+    ledger.log.append(&[b"of another version"]).expect("taken");
+    ledger.log.sync().expect("durable");
+    let found = items(&ledger.reader());
+    assert!(matches!(found[..], [LedgerItem::Entry(_), LedgerItem::Gap { from: 2, to: 3 }]), "{found:?}");
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[test]

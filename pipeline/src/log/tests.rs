@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::drops;
 
 fn options(segment_bytes: u64) -> Options {
     Options { name: "test", segment_bytes, first: 0, partition: 0, synced: None, is_cached: true }
@@ -78,6 +79,7 @@ fn a_reader_sees_frames_only_once_they_are_flushed_and_goes_on_where_it_stood() 
 
 #[test]
 fn a_torn_tail_is_cut_and_its_index_is_given_again() {
+    let unstruck = drops::unstruck(&[&drops::LOG_TORN]);
     let dir = tempfile::tempdir().expect("a folder");
     drop(written(dir.path(), 3));
     let path = files(dir.path()).pop().expect("a segment");
@@ -88,6 +90,7 @@ fn a_torn_tail_is_cut_and_its_index_is_given_again() {
     assert_eq!(log.append(&[b"again"]).expect("taken"), 2);
     log.sync().expect("durable");
     assert_eq!(read(&log.reader(), 2), [frame(2, "again")]);
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[test]

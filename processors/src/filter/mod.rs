@@ -32,6 +32,7 @@ use bytes::Bytes;
 use homeostat_pipeline::batch::{Batch, Compression, Content, Frame, Signal, Telemetry};
 use homeostat_pipeline::budget::{Budget, Charge, Class};
 use homeostat_pipeline::contract::Processor;
+use homeostat_pipeline::drops;
 use homeostat_pipeline::otlp::{self, LogView, Part, PointView, Resource, Scope, SpanView, Value};
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
@@ -319,6 +320,7 @@ impl Processor for Dropper {
             out.push(Batch::Telemetry(Telemetry { frame, body, records: cut.kept, ..telemetry }));
         }
         lane.dropped.increment(cut.dropped);
+        drops::FILTER_DROPPED.count(cut.dropped);
         Ok(())
     }
 }

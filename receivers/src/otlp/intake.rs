@@ -148,8 +148,9 @@ impl Intake {
         }
         let records = otlp::walk(signal, &body)?;
         let frame = Frame { content, compression, bytes: wire };
+        let submitting = self.meter.submitting(signal, records);
         let result = self.gate.submit(Telemetry { signal, frame, body, records }, deadline).await;
-        self.meter.records(signal, records, result.is_ok());
+        submitting.ended(result.is_ok());
         result
     }
 

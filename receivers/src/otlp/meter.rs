@@ -57,6 +57,7 @@ pub struct Meter {
     requests: [Counter; OUTCOMES.len()],
     accepted: [Counter; Signal::ALL.len()],
     refused: [Counter; Signal::ALL.len()],
+    failed: [Counter; Signal::ALL.len()],
     connections_refused: Counter,
     silent: Counter,
     faulty: Counter,
@@ -76,6 +77,11 @@ impl Meter {
             Signal::Metrics => counter!("otelcol_receiver_refused_metric_points", &labels),
             Signal::Logs => counter!("otelcol_receiver_refused_log_records", &labels),
         };
+        let failed = |signal| match signal {
+            Signal::Traces => counter!("otelcol_receiver_failed_spans", &labels),
+            Signal::Metrics => counter!("otelcol_receiver_failed_metric_points", &labels),
+            Signal::Logs => counter!("otelcol_receiver_failed_log_records", &labels),
+        };
         let request = |outcome: &'static str| {
             let labels = [labels[0].clone(), labels[1].clone(), ("outcome", outcome.to_owned())];
             counter!("homeostat_receiver_requests_total", &labels)
@@ -89,6 +95,7 @@ impl Meter {
             requests: OUTCOMES.map(request),
             accepted: Signal::ALL.map(accepted),
             refused: Signal::ALL.map(refused),
+            failed: Signal::ALL.map(failed),
             connections_refused: counter!("homeostat_receiver_connections_refused_total", &labels),
             silent: cut("silent"),
             faulty: cut("fault"),
@@ -118,17 +125,39 @@ impl Meter {
         }
     }
 
-    /// Its records, as far as they could be counted, were taken or not.
-    pub fn records(&self, signal: Signal, records: u64, is_taken: bool) {
-        let counters = if is_taken { &self.accepted } else { &self.refused };
-        let at = match signal {
-            Signal::Traces => 0,
-            Signal::Metrics => 1,
-            Signal::Logs => 2,
-        };
-        counters[at].increment(records);
+    /// Records are on their way: what is not told how that ended has failed.
+    pub fn submitting(&self, signal: Signal, records: u64) -> Submitting<'_> {
+        Submitting { meter: self, signal, records, is_over: false }
+    }
+}
+
+/// Records on their way through the pipeline.
+pub struct Submitting<'m> {
+    meter: &'m Meter,
+    signal: Signal,
+    records: u64,
+    is_over: bool,
+}
+
+impl Submitting<'_> {
+    /// The pipeline took them, or refused them.
+    pub fn ended(mut self, is_taken: bool) {
+        self.is_over = true;
+        let Meter { accepted, refused, receiver, .. } = self.meter;
+        let counters = if is_taken { accepted } else { refused };
+        counters[self.signal as usize].increment(self.records);
         if !is_taken {
-            drops::RECEIVER_REFUSED.count_with(records, || self.receiver.clone());
+            drops::RECEIVER_REFUSED.count_with(self.records, || receiver.clone());
+        }
+    }
+}
+
+impl Drop for Submitting<'_> {
+    /// Nobody got an answer: the sender has gone, or something panicked.
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.meter.failed[self.signal as usize].increment(self.records);
+            drops::RECEIVER_FAILED.count_with(self.records, || self.meter.receiver.clone());
         }
     }
 }
@@ -156,9 +185,10 @@ mod tests {
                 meter.answered(&Err(Refusal::rejected(cause, "no")));
             }
             meter.answered(&Err(Refusal::rejected(Cause::Backend, "no")));
-            meter.records(Signal::Traces, 3, true);
-            meter.records(Signal::Metrics, 4, false);
-            meter.records(Signal::Logs, 5, true);
+            meter.submitting(Signal::Traces, 3).ended(true);
+            meter.submitting(Signal::Metrics, 4).ended(false);
+            meter.submitting(Signal::Logs, 5).ended(true);
+            drop(meter.submitting(Signal::Metrics, 6));
         });
         let page = page.render();
         let labels = r#"receiver="otlp/a",transport="grpc""#;
@@ -171,8 +201,10 @@ mod tests {
             ("refused_spans", 0),
             ("accepted_metric_points", 0),
             ("refused_metric_points", 4),
+            ("failed_metric_points", 6),
             ("accepted_log_records", 5),
             ("refused_log_records", 0),
+            ("failed_log_records", 0),
         ] {
             let line = format!("otelcol_receiver_{name}{{{labels}}} {count}\n");
             assert!(page.contains(&line), "{line} is not in\n{page}");

@@ -5,6 +5,7 @@ use std::path::Path;
 use homeostat_pipeline::batch::{Signal, Telemetry};
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::delivery::LetterFile;
+use homeostat_pipeline::drops::{self, Reason};
 use homeostat_pipeline::finding::hex;
 use metrics::counter;
 use serde::Serialize;
@@ -34,6 +35,15 @@ impl Loss {
             Loss::GivenUp => "given_up",
             Loss::Damaged => "damaged",
             Loss::Panicked => "panicked",
+        }
+    }
+
+    const fn reason(self) -> &'static Reason {
+        match self {
+            Loss::Refused => &drops::QUEUE_REFUSED,
+            Loss::Expired => &drops::QUEUE_EXPIRED,
+            Loss::GivenUp => &drops::QUEUE_GIVEN_UP,
+            Loss::Damaged => &drops::QUEUE_DAMAGED,
         }
     }
 }
@@ -110,6 +120,7 @@ impl Letters {
         let exporter = self.exporter.clone();
         counter!("homeostat_spool_lost_requests_total", "exporter" => exporter, "reason" => loss.name())
             .increment(requests);
+        loss.reason().count_with(requests, || self.exporter.clone());
     }
 
     fn write(&self, letter: &Letter<'_>) {

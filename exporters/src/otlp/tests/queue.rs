@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::spool::Store;
 use super::*;
+use homeostat_pipeline::drops;
 
 /// Patient beyond what any machine needs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -247,6 +248,7 @@ async fn with_block_on_overflow_a_sender_waits_for_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_backend_refuses_for_good_is_a_dead_letter_without_a_body() {
+    let unstruck = drops::unstruck(&[&drops::QUEUE_REFUSED]);
     let (disk, backend) = (Disk::new(), Backend::start(Protocol::Http, vec![]).await);
     let words = Details { code: 3, message: "it is bad".to_owned(), retry_after: None };
     let partial = Answered { rejected: 1, message: "one was old".to_owned() };
@@ -267,10 +269,12 @@ async fn what_the_backend_refuses_for_good_is_a_dead_letter_without_a_body() {
     assert_eq!(letter["hash"].as_str().map(str::len), Some(32));
     assert!(!letter.to_string().contains("request 0000"), "{letter}");
     running.end().await;
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_request_is_left_out_and_said_and_the_others_arrive() {
+    let unstruck = drops::unstruck(&[&drops::QUEUE_DAMAGED]);
     let disk = Disk::new();
     let running = Running::on(&disk, &hanging(Protocol::Http).await, vec![]).await;
     running.accept(0..5).await;
@@ -291,6 +295,7 @@ async fn a_damaged_request_is_left_out_and_said_and_the_others_arrive() {
     running.accept(5..10).await;
     until("its room was given back", || cursor(&disk) == 10).await;
     running.end().await;
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,6 +374,7 @@ async fn frames_keep_the_encoding_in_which_they_came() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_setting_a_request_is_given_up_and_kept_as_a_letter() {
+    let unstruck = drops::unstruck(&[&drops::QUEUE_GIVEN_UP, &drops::QUEUE_EXPIRED]);
     let disk = Disk::new();
     let backend = Backend::start(Protocol::Http, (0..1_000).map(|_| busy(Protocol::Http)).collect()).await;
     let retry = vec![("initial_interval", text("1ms")), ("max_elapsed_time", text("20ms"))];
@@ -390,6 +396,7 @@ async fn by_setting_a_request_is_given_up_and_kept_as_a_letter() {
         disk.letters().iter().map(|letter| letter["cause"].as_str().unwrap().to_owned()).collect();
     assert_eq!(causes, ["given_up", "expired"]);
     running.end().await;
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,6 +49,7 @@ async fn a_cursor_outlives_the_process_and_a_new_exporter_gets_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_sink_refuses_for_good_is_a_dead_letter_and_blocks_nothing() {
+    let unstruck = drops::unstruck(&[&drops::DELIVERY_DEAD_LETTER]);
     let mut world = World::new();
     let letters = world.path().join("components/dead-letters");
     let exporter = Journalist::rejecting(Some(2));
@@ -68,6 +69,7 @@ async fn what_a_sink_refuses_for_good_is_a_dead_letter_and_blocks_nothing() {
     assert_eq!(lines[0]["reason"], "no");
     assert_eq!(lines[0]["hash"], crate::finding::hex(&entries[1].hash));
     assert!(!text.contains("REQ-B"), "the body stays in the ledger");
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ use crate::batch::{Batch, Compression, Content, Frame, Signal, Telemetry};
 use crate::checkpoint::KeyedState;
 use crate::clock::{ManualClock, Timestamp};
 use crate::contract::{Analyzer, FindingExporter, Processor, Reject, Taken, TelemetryExporter};
+use crate::drops;
 use crate::entry::{Alert, Entry, Epoch};
 use crate::evidence::columns::Columns;
 use crate::evidence::{Blob, Correlation, Kind, Method, Row, Rows, Text};

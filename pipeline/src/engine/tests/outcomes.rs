@@ -39,6 +39,7 @@ fn later_beats_never_and_never_beats_taken() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_processor_that_panics_harms_one_request_only() {
+    let unstruck = drops::unstruck(&[&drops::PROCESSOR_PANIC]);
     let world = World::new();
     let engine = world.start();
     let inlet = engine.inlet("in");
@@ -51,6 +52,7 @@ async fn a_processor_that_panics_harms_one_request_only() {
     assert!(engine.health().ready);
     kill(engine).await;
     assert_eq!(world.ledger(), ["count: REQ-A=1"]);
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +77,7 @@ async fn ok_means_durable_and_forwarded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_is_full_refuses_even_what_the_backend_took_and_the_repeat_is_not_forwarded_again() {
+    let unstruck = drops::unstruck(&[&drops::JOURNAL_FULL]);
     let mut world = World::new();
     let backend = Backend::new([]);
     world.backends.push(backend.clone());
@@ -92,6 +95,33 @@ async fn a_journal_that_is_full_refuses_even_what_the_backend_took_and_the_repea
     let engine = world.start();
     submit(&engine, "REQ-A").await.unwrap();
     stop(engine).await;
+    assert_eq!(unstruck(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_does_not_take_is_refused_until_it_does() {
+    let unstruck = drops::unstruck(&[&drops::JOURNAL_FAILED]);
+    let mut world = World::new();
+    world.storage.journal_bytes_max = 1 << 20;
+    let engine = world.start();
+    // Where the next segment may begin stands a folder: as good as a failing disk.
+    let journal = world.path().join("journal");
+    let in_the_way: Vec<_> = (1..50).map(|first| journal.join(format!("{first:020}.log"))).collect();
+    in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    let large = |number: usize| format!("REQ-{number}{}", "A".repeat(40 << 10));
+    let mut number = 0;
+    let told = loop {
+        number += 1;
+        assert!(number < 50, "the segment never ends");
+        if let Err(told) = submit(&engine, &large(number)).await {
+            break told;
+        }
+    };
+    assert_eq!(told, Refusal::busy("the journal cannot be written now"));
+    in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    submit(&engine, &large(number)).await.unwrap();
+    kill(engine).await;
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,6 +170,7 @@ async fn a_repeat_hears_what_those_said_that_are_not_asked_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_backend_refuses_for_good_is_the_senders_answer_and_is_judged_all_the_same() {
+    let unstruck = drops::unstruck(&[&drops::EXPORTER_REFUSED, &drops::EXPORTER_PARTIAL]);
     let mut world = World::new();
     world
         .backends
@@ -152,6 +183,7 @@ async fn what_a_backend_refuses_for_good_is_the_senders_answer_and_is_judged_all
     world.tick(&engine).await;
     stop(engine).await;
     assert_eq!(world.ledger(), ["count: REQ-A=1", "count: REQ-B=1"]);
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,6 +259,7 @@ async fn who_stops_takes_nothing_more_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pipeline_of_a_receiver_forwards_and_one_judges() {
+    let unstruck = drops::unstruck(&[&drops::PIPELINE_NOT_JUDGED]);
     let mut world = World::new();
     let (one, copy) = (Backend::new([]), Backend::new([Ok(Taken::default()), Err(busy())]));
     world.backends.push(one.clone());
@@ -240,6 +273,7 @@ async fn every_pipeline_of_a_receiver_forwards_and_one_judges() {
     world.tick(&engine).await;
     stop(engine).await;
     assert_eq!(world.ledger(), ["count: REQ-A=1", "count: REQ-B=1"]);
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

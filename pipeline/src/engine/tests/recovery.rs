@@ -126,6 +126,7 @@ async fn a_replay_that_differs_from_the_ledger_fails_readiness_and_leaves_the_le
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_panics_twice_is_passed_over_and_said() {
+    let unstruck = drops::unstruck(&[&drops::FOLD_SKIPPED]);
     let world = World::new();
     let engine = world.start();
     submit(&engine, "REQ-A").await.unwrap();
@@ -146,10 +147,12 @@ async fn an_entry_that_panics_twice_is_passed_over_and_said() {
     kill(engine).await;
     assert_eq!(world.ledger(), ledger);
     assert_eq!(world.replayed().mismatches, Vec::<String>::new());
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finding_that_the_ledger_can_never_take_is_left_out_and_said() {
+    let unstruck = drops::unstruck(&[&drops::LEDGER_REFUSED]);
     let world = World::new();
     let engine = world.start();
     work(&world, &engine, ["REQ-A", "REQ-NAN", "REQ-B"]).await;
@@ -163,6 +166,7 @@ async fn a_finding_that_the_ledger_can_never_take_is_left_out_and_said() {
     kill(engine).await;
     assert_eq!(world.ledger(), ledger);
     assert_eq!(world.replayed().mismatches, Vec::<String>::new());
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,6 +190,7 @@ async fn an_epoch_is_journalled_when_it_is_not_what_held_last() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_entry_is_a_gap_that_is_said_and_never_a_refusal_to_start() {
+    let unstruck = drops::unstruck(&[&drops::LOG_DAMAGED]);
     let world = World::new();
     let engine = world.start();
     submit(&engine, "REQ-A").await.unwrap();
@@ -204,6 +209,7 @@ async fn a_damaged_entry_is_a_gap_that_is_said_and_never_a_refusal_to_start() {
     assert_eq!(ledger[..3], first, "what was found stays found");
     assert_eq!(ledger[3..], ["journal_gap: journal entries 1 to 1 cannot be read", "count: REQ-C=1"]);
     assert_eq!(world.replayed().lost, 1);
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

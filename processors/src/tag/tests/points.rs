@@ -112,6 +112,7 @@ fn a_selector_takes_points_without_a_key_and_names_the_measure_of_those_with_one
 
 #[test]
 fn no_recorded_value_is_no_row_and_neither_is_a_sum_of_unknown_temporality() {
+    let unstruck = drops::unstruck(&[&drops::TAG_NO_RECORDED_VALUE, &drops::TAG_UNUSABLE]);
     let req = || texts(&[("req", "REQ-F-A-001")]);
     let stale = NumberDataPoint { flags: 1, ..number_point(req(), 0.0) };
     let empty = NumberDataPoint { value: None, ..number_point(req(), 0.0) };
@@ -122,9 +123,12 @@ fn no_recorded_value_is_no_row_and_neither_is_a_sum_of_unknown_temporality() {
         vec![gauge("a", vec![stale, empty]), sum("b", unspecified, true, vec![number_point(req(), 1.0)])],
     );
     let tagger = Tag::default().tagger(&Interest::default()).unwrap();
+    let telemetry = settings::telemetry(Signal::Metrics, body.clone());
+    tagger.process(Batch::Telemetry(telemetry), &mut Vec::new()).unwrap();
     let (rows, cut) = tagger.plans[Signal::Metrics as usize].0.rows(&body).unwrap();
     assert!(rows.is_empty());
     assert_eq!((cut.unrecorded, cut.unusable), (1, 2));
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[test]

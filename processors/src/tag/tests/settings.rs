@@ -26,6 +26,8 @@ fn names_and_patterns_of_the_settings_hold() {
 
 #[test]
 fn limits_cut_and_are_counted() {
+    let unstruck =
+        drops::unstruck(&[&drops::TAG_ATTRIBUTES, &drops::TAG_VALUE, &drops::TAG_BODY, &drops::TAG_KEYS]);
     let mut attributes: Vec<_> = (0..200).map(|index| number(&format!("a{index}"), index)).collect();
     attributes.push(pair("req", text("REQ-F-LATE-001")));
     let many: Vec<String> = (100..200).map(|index| format!("REQ-F-MANY-{index}")).collect();
@@ -36,13 +38,18 @@ fn limits_cut_and_are_counted() {
         Span { attributes: texts(&[("req", &long), ("sea.flow", &"ü".repeat(5000))]), ..span() },
     ];
     let tagger = Tag::default().tagger(&Interest::default()).unwrap();
-    let (rows, cut) = tagger.plans[0].0.rows(&traces(vec![], vec![], spans)).unwrap();
+    let body = traces(vec![], vec![], spans);
+    tagger.process(Batch::Telemetry(telemetry(Signal::Traces, body.clone())), &mut Vec::new()).unwrap();
+    let (rows, cut) = tagger.plans[0].0.rows(&body).unwrap();
     assert_eq!(cut, Cut { attributes: 1, values: 2, keys: 68, ..Cut::default() });
     assert_eq!(rows.len(), 32 + 1);
     assert_eq!(rows.text(rows.rows()[32].flow).len(), level::VALUE_BYTES_MAX);
     let long = format!("{} REQ-F-LONG-001", "x".repeat(level::BODY_BYTES_MAX));
-    let (rows, cut) = tagger.plans[2].0.rows(&logs(vec![], vec![log(text(&long))])).unwrap();
+    let body = logs(vec![], vec![log(text(&long))]);
+    tagger.process(Batch::Telemetry(telemetry(Signal::Logs, body.clone())), &mut Vec::new()).unwrap();
+    let (rows, cut) = tagger.plans[2].0.rows(&body).unwrap();
     assert_eq!((rows.len(), cut), (0, Cut { bodies: 1, ..Cut::default() }));
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[test]
@@ -56,7 +63,7 @@ fn a_request_that_would_yield_too_many_rows_is_refused() {
     assert!(refusal.to_string().contains("send smaller batches"), "{refusal}");
 }
 
-fn telemetry(signal: Signal, body: Vec<u8>) -> Telemetry {
+pub fn telemetry(signal: Signal, body: Vec<u8>) -> Telemetry {
     use homeostat_pipeline::batch::{Compression, Content, Frame};
     let body = bytes::Bytes::from(body);
     let frame = Frame { content: Content::Protobuf, compression: Compression::None, bytes: body.clone() };

@@ -48,6 +48,7 @@ fn engine(budget: &Budget, backend: &Arc<Fake>) -> Engine {
 
 #[tokio::test]
 async fn what_the_backend_says_reaches_the_sender_through_the_engine() {
+    let unstruck = drops::unstruck(&[&drops::RECEIVER_BACKEND]);
     let node = Node { at: anywhere().unwrap().at, value: Value::Null };
     let settings = (registration().read)(&node).unwrap();
     assert_eq!(settings.role(), Role::Receiver);
@@ -82,6 +83,7 @@ async fn what_the_backend_says_reaches_the_sender_through_the_engine() {
     stop.cancel();
     running.await.unwrap().unwrap();
     engine.stop(Instant::now() + Duration::from_secs(120)).await;
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test]

@@ -133,3 +133,23 @@ async fn a_panic_costs_one_connection_and_not_the_receiver() {
     assert_eq!(server.post("/v1/traces", &[PROTOBUF], "").await.status, StatusCode::OK);
     assert!(!server.task.is_finished());
 }
+
+#[tokio::test]
+async fn records_whose_sender_has_gone_before_the_answer_are_counted_as_failed() {
+    let unstruck = drops::unstruck(&[&drops::RECEIVER_FAILED]);
+    // Nobody else comes to the barrier, so there never is an answer.
+    let barrier = Some(tokio::sync::Barrier::new(2));
+    let server = start(Fake { barrier, ..Fake::default() }).await;
+    let waiting = tokio::spawn({
+        let (uri, body) = (format!("http://{}{TRACE_EXPORT}", server.grpc), framed(0, &spans(2)));
+        async move { send(&client(true), "POST", uri, &[GRPC], body).await.status }
+    });
+    while server.gate.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    waiting.abort();
+    while !unstruck().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(unstruck(), [""; 0]);
+}

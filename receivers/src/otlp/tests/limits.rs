@@ -73,6 +73,7 @@ async fn the_largest_legal_body_is_taken_though_it_is_more_than_a_peers_quarter(
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once() {
+    let unstruck = drops::unstruck(&[&drops::RECEIVER_CONNECTIONS]);
     let mut receiver = open(&Budget::new(1 << 30)).await;
     receiver.listeners[1].connections_max = 1;
     let server = run(receiver, Fake::default());
@@ -83,6 +84,7 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
     let mut nothing = Vec::new();
     assert!(matches!(second.read_to_end(&mut nothing).await, Ok(0) | Err(_)), "{nothing:?}");
     assert_eq!(send(&kept, "POST", uri, &[PROTOBUF], spans(1)).await.status, StatusCode::OK);
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test]

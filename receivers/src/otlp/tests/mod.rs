@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 use super::settings::{Grpc, Http};
 use super::*;
 use homeostat_pipeline::contract::Taken;
+use homeostat_pipeline::drops;
 use homeostat_pipeline::refusal::Refusal;
 use homeostat_pipeline::sockets::Sockets;
 use homeostat_pipeline::tasks::Tasks;

@@ -51,6 +51,7 @@ async fn guarded() -> Server {
 
 #[tokio::test]
 async fn without_the_right_credentials_nothing_is_taken() {
+    let unstruck = drops::unstruck(&[&drops::RECEIVER_UNAUTHENTICATED]);
     let server = guarded().await;
     let frame = framed(0, &spans(1));
     for wrong in [&[][..], &[("authorization", "Bearer bad")]] {
@@ -69,6 +70,7 @@ async fn without_the_right_credentials_nothing_is_taken() {
     assert_eq!(server.call(TRACE_EXPORT, &[GRPC, good], frame).await.grpc_code(), 0);
     assert_eq!(server.post("/v1/traces", &[PROTOBUF, good], spans(1)).await.status, StatusCode::OK);
     assert_eq!(server.gate.seen().len(), 2);
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 #[tokio::test]

@@ -178,6 +178,25 @@ fn an_unreadable_model_is_told_and_changes_nothing() {
 }
 
 #[test]
+fn rows_before_there_is_a_model_are_not_folded() {
+    let unstruck = drops::unstruck(&[&drops::FOLD_NO_MODEL]);
+    let mut fold = fresh(10);
+    assert!(run(&mut fold, &[evidence(30.0, &[slow()])]).is_empty());
+    assert!(fold.windows.is_empty());
+    assert_eq!(unstruck(), [""; 0]);
+}
+
+#[test]
+fn observations_of_flows_beyond_the_subjects_are_left_out() {
+    let unstruck = drops::unstruck(&[&drops::FOLD_SUBJECTS]);
+    let seen = ["A", "B", "C"].map(|flow| Seen { req: "REQ-F-OTHER-001", flow, ..Seen::default() });
+    let mut fold = fresh(2);
+    run(&mut fold, &[epoch(0.0, MODEL), evidence(30.0, &seen)]);
+    assert_eq!(fold.subjects.len(), 2);
+    assert_eq!(unstruck(), [""; 0]);
+}
+
+#[test]
 fn too_many_subjects_are_told_once_and_share_one() {
     let services = ["a", "b", "c", "d", "e"];
     let each = |second: f64| -> Vec<Seen> {

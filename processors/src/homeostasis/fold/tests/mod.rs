@@ -20,6 +20,7 @@ use homeostat_pipeline::finding::{Deviation, Finding};
 
 use super::super::model::Model;
 use super::{Fold, FoldSettings};
+use homeostat_pipeline::drops;
 
 /// Windows of a minute that close half a minute later, and are corrected for five.
 pub const MODEL: &str = r#"

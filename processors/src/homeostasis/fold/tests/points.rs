@@ -187,11 +187,14 @@ proptest! {
 
 #[test]
 fn a_point_of_another_version_and_one_without_a_measure_are_nothing() {
+    let unstruck = drops::unstruck(&[&drops::FOLD_UNREADABLE, &drops::FOLD_NO_MEASURE]);
     let series = Series::default();
     let mut unreadable = row(5.0, "REQ-F-SUM-001", "error_count", 9.0, Form::Sum, series, Content::Value);
     let sketch = unreadable.write(|bytes| bytes.push(99));
     unreadable.rows_mut()[0].sketch = sketch;
-    let unnamed = row(5.0, "REQ-F-SUM-001", "", 9.0, Form::Sum, series, Content::Value);
+    let mut unnamed = row(5.0, "REQ-F-BUCKETS-001", "", 9.0, Form::Sum, series, Content::Value);
+    let unit = unnamed.intern("ms");
+    unnamed.rows_mut()[0].unit = unit;
     let named = row(65.0, "REQ-F-SUM-001", "error_count", 9.0, Form::Sum, series, Content::Value);
     let entries = [
         epoch(0.0, MODEL),
@@ -204,6 +207,26 @@ fn a_point_of_another_version_and_one_without_a_measure_are_nothing() {
     let windows: Vec<_> =
         deviations(&findings).iter().map(|of| (of.window.start, of.current_value)).collect();
     assert_eq!(windows, [(at(60.0), Some(9.0))]);
+    assert_eq!(unstruck(), [""; 0]);
+}
+
+#[test]
+fn a_window_keeps_a_hundred_thousand_cumulative_points_of_a_subject() {
+    let unstruck = drops::unstruck(&[&drops::FOLD_POINTS]);
+    let series = Series::default();
+    let one = |value: f64| {
+        row(5.0, "REQ-F-SUM-001", "error_count", value, Form::CumulativeSum, series, Content::Value)
+    };
+    let mut rows = one(0.0);
+    let first = rows.rows()[0];
+    for number in 1..=100_000 {
+        rows.push(Row { value: f64::from(number), ..first });
+    }
+    let mut fold = fresh(100);
+    run(&mut fold, &[epoch(0.0, MODEL), entry(5.0, &[&rows])]);
+    let panes = fold.windows.values().flat_map(|window| window.panes());
+    assert_eq!(panes.map(|(_, pane)| pane.raw.len()).max(), Some(100_000));
+    assert_eq!(unstruck(), [""; 0]);
 }
 
 /// A counter of one reporter, as its process knows it.
