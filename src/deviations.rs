@@ -57,7 +57,7 @@ pub fn command(command: &Deviations) -> anyhow::Result<u8> {
 }
 
 /// Of a data directory whose process need not run.
-fn board(directory: &Path) -> anyhow::Result<Board> {
+pub fn board(directory: &Path) -> anyhow::Result<Board> {
     let folder: PathBuf = directory.join("ledger");
     let named = || {
         format!(

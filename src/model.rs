@@ -1,6 +1,7 @@
 //! `homeostat model …`: what a model says, what is wrong with it, and what changes when another takes its place.
 
 mod show;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,10 @@ pub enum Command {
     Diff(Diff),
     /// Prints a model as it holds: units, directions, windows, rules and what feeds each measure
     Show(Show),
+    /// Changes a threshold of a running homeostat from a date on, in your name
+    Adjust(updates::Adjust),
+    /// Lists the thresholds that people adjusted
+    Updates(updates::Updates),
 }
 
 /// `homeostat model validate`.
@@ -105,6 +110,8 @@ pub fn command(command: &Command) -> anyhow::Result<u8> {
         Command::Validate(arguments) => validate_command(arguments),
         Command::Diff(arguments) => diff(arguments),
         Command::Show(arguments) => show::command(arguments),
+        Command::Adjust(arguments) => updates::adjust(arguments),
+        Command::Updates(arguments) => updates::list(arguments),
     }
 }
 

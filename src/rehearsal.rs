@@ -192,7 +192,10 @@ impl Rehearsal {
             match finding {
                 Finding::Deviation(deviation) => self.steps.push((time, *deviation)),
                 Finding::Notice(notice) => self.notices.push(notice.message),
-                Finding::Behaviors { .. } | Finding::Model(_) | Finding::Silence(_) => {}
+                Finding::Behaviors { .. }
+                | Finding::Model(_)
+                | Finding::Silence(_)
+                | Finding::Threshold(_) => {}
             }
         }
     }

@@ -121,4 +121,7 @@ impl Decision {
     pub const SILENCE: &str = "silence";
     /// A silence ends now: `id`.
     pub const SILENCE_EXPIRE: &str = "silence_expire";
+    /// A threshold is another number: `req`, `measure`, `level`, `value`, `unit` (the measure's, when it is missing), `reason`,
+    /// `effective_date` (now, when it is missing or past). Its id is [`crate::finding::adjustment_id`] of the entry.
+    pub const ADJUST_THRESHOLD: &str = "adjust_threshold";
 }

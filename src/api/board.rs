@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::finding::{Deviation, Finding, Silence, SilenceChange};
+use homeostat_pipeline::finding::{
+    Deviation, Finding, ModelChanged, Silence, SilenceChange, ThresholdAdjusted,
+};
 use homeostat_pipeline::ledger::{LedgerItem, LedgerReader};
 
 /// At most so many deviations are known; those that ended longest ago go first.
 const DEVIATIONS_MAX: usize = 10_000;
+/// At most so many updates of the model are known; those that were approved longest ago go first.
+const UPDATES_MAX: usize = 20_000;
 /// How long a silence is listed after its end.
 const SILENCES_KEPT: Duration = Duration::from_secs(86_400);
 
@@ -22,6 +26,10 @@ pub struct Board {
     /// Whether it is live, when it last changed, and its uid: who goes first comes first.
     order: BTreeSet<(bool, Timestamp, String)>,
     silences: BTreeMap<String, Silence>,
+    /// The one that holds.
+    model: Option<ModelChanged>,
+    /// By when they were approved, and id.
+    updates: BTreeMap<(Timestamp, String), ThresholdAdjusted>,
 }
 
 impl Board {
@@ -57,7 +65,14 @@ impl Board {
                     known.change == SilenceChange::Created || known.ends_at + SILENCES_KEPT > now
                 });
             }
-            Finding::Behaviors { .. } | Finding::Model(_) | Finding::Notice(_) => {}
+            Finding::Model(model) => self.model = Some(model),
+            Finding::Threshold(adjusted) => {
+                self.updates.insert((adjusted.approved_at, adjusted.id.clone()), adjusted);
+                if self.updates.len() > UPDATES_MAX {
+                    self.updates.pop_first();
+                }
+            }
+            Finding::Behaviors { .. } | Finding::Notice(_) => {}
         }
     }
 
@@ -97,6 +112,16 @@ impl Board {
         let mut found: Vec<&Silence> = self.silences.values().filter(is_wanted).collect();
         found.sort_by(|a, b| (a.ends_at, &a.id).cmp(&(b.ends_at, &b.id)));
         found
+    }
+
+    /// The model that holds.
+    pub fn model(&self) -> Option<&ModelChanged> {
+        self.model.as_ref()
+    }
+
+    /// Thresholds that people adjusted, void ones too, in the order of their approval.
+    pub fn updates(&self) -> Vec<&ThresholdAdjusted> {
+        self.updates.values().collect()
     }
 
     /// The silence with this id.

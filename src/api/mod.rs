@@ -1,9 +1,11 @@
-//! The admin listener's `/api/v1`: what the ledger says of deviations and silences, and what people decide about them.
+//! The admin listener's `/api/v1`: what the ledger says of deviations, silences and updates of the model, and what people decide
+//! about them.
 //!
 //! A decision is answered when its entry is on disk and folded; the answer is the finding that it caused. Whoever is wrong
 //! hears why and nothing is journalled. Who may ask is in `callers`.
 
 pub mod board;
+pub mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,6 +123,7 @@ impl Api {
             .route("/api/v1/deviations/{id}/acknowledge", post(acknowledge))
             .route("/api/v1/silences", get(silences).post(silence))
             .route("/api/v1/silences/{id}", delete(expire))
+            .route("/api/v1/model/updates", get(updates::list).post(updates::adjust))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(middleware::from_fn(callers::deciders))
             .with_state(self)
@@ -319,7 +322,11 @@ fn ends_at(asked: &NewSilence, starts_at: Timestamp) -> Result<Timestamp, String
 fn silence_in(findings: Vec<Finding>) -> Option<Silence> {
     findings.into_iter().find_map(|finding| match finding {
         Finding::Silence(silence) => Some(silence),
-        Finding::Behaviors { .. } | Finding::Deviation(_) | Finding::Model(_) | Finding::Notice(_) => None,
+        Finding::Behaviors { .. }
+        | Finding::Deviation(_)
+        | Finding::Model(_)
+        | Finding::Threshold(_)
+        | Finding::Notice(_) => None,
     })
 }
 

@@ -64,7 +64,7 @@ impl Screen {
         match finding {
             Finding::Behaviors { behaviors } => behaviors.iter().for_each(|behavior| self.behavior(behavior)),
             Finding::Deviation(deviation) => self.deviation(deviation),
-            Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => {}
+            Finding::Model(_) | Finding::Silence(_) | Finding::Threshold(_) | Finding::Notice(_) => {}
         }
     }
 

@@ -150,3 +150,13 @@ pub async fn get(from: SocketAddr, path: &str) -> (u16, String) {
     let body = timely(response.into_body().collect()).await.map(http_body_util::Collected::to_bytes);
     (status, String::from_utf8_lossy(&body.unwrap_or_default()).into_owned())
 }
+
+/// `POST path` of OTLP/JSON; status 0 when there was no answer.
+pub async fn post_json(to: SocketAddr, path: &str, body: &str) -> u16 {
+    let request = Request::post(format!("http://{to}{path}"))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+        .expect("the path is plain");
+    let client = Sender::default().http;
+    timely(client.request(request)).await.map_or(0, |response| response.status().as_u16())
+}

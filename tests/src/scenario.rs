@@ -239,7 +239,11 @@ pub fn deviations(findings: &[Finding]) -> Vec<Deviation> {
         .iter()
         .filter_map(|finding| match finding {
             Finding::Deviation(deviation) => Some((**deviation).clone()),
-            Finding::Behaviors { .. } | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => None,
+            Finding::Behaviors { .. }
+            | Finding::Model(_)
+            | Finding::Silence(_)
+            | Finding::Threshold(_)
+            | Finding::Notice(_) => None,
         })
         .collect()
 }
@@ -250,9 +254,11 @@ pub fn behaviors(findings: &[Finding]) -> Vec<Behavior> {
         .iter()
         .flat_map(|finding| match finding {
             Finding::Behaviors { behaviors } => behaviors.clone(),
-            Finding::Deviation(_) | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => {
-                Vec::new()
-            }
+            Finding::Deviation(_)
+            | Finding::Model(_)
+            | Finding::Silence(_)
+            | Finding::Threshold(_)
+            | Finding::Notice(_) => Vec::new(),
         })
         .collect()
 }

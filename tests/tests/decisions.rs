@@ -152,3 +152,77 @@ async fn an_acknowledgement_and_a_silence_hold_after_a_kill() {
     let (code, _) = run(folder, &["ledger", "verify", "data"]).await;
     assert_eq!(code, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adjusted_threshold_judges_holds_after_a_kill_and_is_void_when_the_file_says_otherwise() {
+    const REQ: &str = "REQ-NFR-PERF-001";
+    let folder = tempfile::tempdir().expect("there is a temporary directory");
+    let folder = folder.path();
+    write(folder, "config.yaml", CONFIG);
+    // Requests take 900 ms, of which nobody is told below 2000 ms.
+    let model = latency_model([REQ.to_owned()], "1h").replace("critical: 500", "critical: 2000");
+    write(folder, "model.yml", &model);
+    let homeostat = Homeostat::start(folder).await;
+    let slow = Slow::begin(&homeostat, REQ);
+    eventually("a window is judged", async || {
+        let (_, trail) = run(folder, &["ledger", "export", "data"]).await;
+        trail.contains("behavior_observed").then_some(())
+    })
+    .await;
+    let none = json(folder, &homeostat, &["deviations", "list", "--status", "all"]).await;
+    assert_eq!(none, serde_json::json!([]));
+
+    let what = ["model", "adjust", REQ, "p95_latency_ms", "critical", "0.5s"];
+    let why = ["--reason", "users leave", "--author", "ada"];
+    let made = json(folder, &homeostat, &[&what[..], &why].concat()).await;
+    assert_eq!((&made["old"], &made["new"]), (&2000.0.into(), &500.0.into()), "{made}");
+    let open = until(folder, &homeostat, "open", None).await;
+    assert_eq!(open["threshold_value"], 500.0, "{open}");
+    drop(slow);
+    homeostat.kill();
+
+    let homeostat = Homeostat::start(folder).await;
+    homeostat.is_ready().await;
+    let admin = format!("http://{}", homeostat.admin);
+    let later = ["model", "adjust", REQ, "p95_latency_ms", "warning", "450", "--effective", "2999-01-01"];
+    let next = json(folder, &homeostat, &[&later[..], &why].concat()).await;
+    assert_eq!(next["effective_date"], "2999-01-01T00:00:00Z", "{next}");
+    for (arguments, says) in [
+        ([REQ, "p95_latency_ms", "critical", "300"], "out of order: warning 400, critical 300"),
+        ([REQ, "p95_latency_ms", "critical", "600"], "of the same measure takes effect later"),
+        ([REQ, "p95_latency", "critical", "600"], "(did you mean \"p95_latency_ms\"?)"),
+        (["REQ-NFR-PERF-002", "p95_latency_ms", "critical", "600"], "no requirement `REQ-NFR-PERF-002`"),
+        ([REQ, "p95_latency_ms", "worst", "600"], "`worst` is no level"),
+    ] {
+        let all = [&["model", "adjust"], &arguments[..], &why, &["--admin", &admin]].concat();
+        let (code, output) = run(folder, &all).await;
+        assert!(code == 2 && output.contains(says), "{arguments:?}: {code} {output}");
+    }
+    let past = ["model", "adjust", REQ, "p95_latency_ms", "critical", "600", "--effective", "2020-01-01"];
+    let (code, output) = run(folder, &[&past[..], &why, &["--admin", &admin]].concat()).await;
+    assert!(code == 2 && output.contains("is past"), "{output}");
+    homeostat.stop().await;
+
+    write(folder, "model.yml", &model.replace("critical: 2000", "critical: 1000"));
+    let homeostat = Homeostat::start(folder).await;
+    let listed = eventually("the adjustment is void", async || {
+        let all = json(folder, &homeostat, &["model", "updates"]).await;
+        (all[0]["change"] == "void").then_some(all)
+    })
+    .await;
+    let because = listed[0]["void_because"].as_str().unwrap_or_default();
+    assert!(because.contains("1000 ms would hold"), "{listed}");
+    assert_eq!(listed[1]["change"], "approved", "its number is still the file's: {listed}");
+    homeostat.stop().await;
+
+    let (code, yaml) =
+        run(folder, &["model", "updates", "--format", "seed-yaml", "--directory", "data"]).await;
+    assert_eq!(code, 0, "{yaml}");
+    let form = "update_type: threshold_adjustment\n    req_id: REQ-NFR-PERF-001\n    changes:\n      thresholds:\n        \
+                p95_latency_ms:\n          warning:\n            old: 400.0\n            new: 450.0\n            reason: users leave\n";
+    assert!(yaml.starts_with("homeostasis_updates:\n") && yaml.contains(form), "{yaml}");
+    let (code, text) = run(folder, &["model", "updates", "--directory", "data"]).await;
+    assert!(code == 0 && text.contains("void: it changes 2000 ms"), "{text}");
+    let (code, _) = run(folder, &["ledger", "verify", "data"]).await;
+    assert_eq!(code, 0);
+}

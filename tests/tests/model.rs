@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use homeostat_tests::homeostat::{command, write};
-use homeostat_tests::process::Process;
+use homeostat_tests::client::post_json;
+use homeostat_tests::homeostat::{Homeostat, command, write};
+use homeostat_tests::process::{Process, eventually};
 
 const MODEL: &str = r#"
 homeostasis_model:
@@ -125,4 +126,68 @@ fn each_mistake_that_is_not_inherited_has_a_test() {
             assert!(is_there, "there is no test `{name}`: {row}");
         }
     }
+}
+
+/// The blocks of one language on a page, in their order.
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    page.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+/// `homeostat …` of the page, in `folder`.
+async fn homeostat(folder: &Path, line: &str, more: &[&str]) -> (i32, String) {
+    let words: Vec<&str> = line.split_whitespace().skip(1).chain(more.iter().copied()).collect();
+    let mut process = Process::spawn("homeostat", command(folder, &words));
+    let status = process.exit().await;
+    (status.code().unwrap_or(-1), process.all_output().await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_for_the_first_requirement_leads_from_nothing_to_a_deviation() {
+    let page = include_str!("../../docs/first-requirement.md");
+    let folder = tempfile::tempdir().expect("there is a temporary directory");
+    let folder = folder.path();
+    let [model, test, config] = blocks(page, "yaml")[..] else { panic!("the page has three files in YAML") };
+    let [slow] = blocks(page, "json")[..] else { panic!("the page has one message") };
+    write(folder, "model.yml", model);
+    write(folder, "model_test.yml", test);
+    write(
+        folder,
+        "config.yaml",
+        &config.replace(":4317", ":0").replace(":4318", ":0").replace(":8888", ":0"),
+    );
+    let commands: Vec<&str> = blocks(page, "sh").into_iter().flat_map(str::lines).collect();
+    let [validate, show, test, check, run, curl, list, explain] = commands[..] else {
+        panic!("the page has other commands: {commands:?}")
+    };
+    for (line, says) in [
+        (validate, "the model is valid"),
+        (show, "p95_latency_ms: the 95 % quantile, in ms, lower_is_better"),
+        (test, ""),
+        (check, ""),
+    ] {
+        let (code, output) = homeostat(folder, line, &[]).await;
+        assert!(code == 0 && output.contains(says), "{line}: {code} {output}");
+    }
+    assert_eq!(run, "homeostat run --config config.yaml");
+    let running = Homeostat::start(folder).await;
+    assert_eq!(
+        curl,
+        "curl -s http://127.0.0.1:4318/v1/logs -H \"content-type: application/json\" --data @slow.json"
+    );
+    let admin = format!("http://{}", running.admin);
+    assert_eq!(post_json(running.http, "/v1/logs", slow).await, 200);
+    let listed = eventually("the deviation is listed", async || {
+        let (code, output) = homeostat(folder, list, &["--admin", &admin]).await;
+        (code == 0 && output.contains("REQ-NFR-PERF-001")).then_some(output)
+    })
+    .await;
+    let id = listed.split_whitespace().find(|word| word.starts_with("DEV-")).expect("it has an id");
+    let explain = explain.replace("DEV-20260105-001", id);
+    let (code, output) = homeostat(folder, &explain, &[]).await;
+    assert_eq!(code, 0, "{output}");
+    for says in ["Login response time < 500ms", "rule slow", "(value 900", "threshold.critical 500"] {
+        assert!(output.contains(says), "`{says}` is not in:\n{output}");
+    }
+    running.stop().await;
 }

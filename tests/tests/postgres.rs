@@ -1,5 +1,8 @@
 //! `postgres` against a real Postgres: what is in the tables afterwards, whatever happened to the server or to the rows.
 
+#[path = "postgres/updates.rs"]
+mod updates;
+
 use std::collections::BTreeMap;
 
 use homeostat_pipeline::clock::Timestamp;

@@ -83,7 +83,7 @@ impl Index {
             Finding::Deviation(deviation) => self.deviation(deviation, &mut acts),
             Finding::Model(model) => self.model(model, &mut acts),
             // The trail keeps who silenced what; the graph holds what the system did.
-            Finding::Silence(_) | Finding::Notice(_) => {}
+            Finding::Silence(_) | Finding::Threshold(_) | Finding::Notice(_) => {}
         }
         acts
     }

@@ -3,7 +3,9 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::finding::{Behavior, Deviation, Finding, ModelChanged, NAMESPACE, Notice, Silence};
+use homeostat_pipeline::finding::{
+    Behavior, Deviation, Finding, ModelChanged, NAMESPACE, Notice, Silence, ThresholdAdjusted,
+};
 use homeostat_pipeline::ledger::LedgerEntry;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,6 +118,7 @@ pub fn events(entry: &LedgerEntry, naming: &Naming) -> Vec<Event> {
         }
         Finding::Model(model) => vec![event(entry, naming, &of_model(model), model)],
         Finding::Silence(silence) => vec![event(entry, naming, &of_silence(silence), silence)],
+        Finding::Threshold(adjusted) => vec![event(entry, naming, &of_threshold(adjusted), adjusted)],
         Finding::Notice(notice) => vec![event(entry, naming, &of_notice(entry, notice), notice)],
     }
 }
@@ -160,6 +163,20 @@ fn of_model(model: &ModelChanged) -> Envelope<'_> {
         severity: "",
         context: "",
         req: "",
+        trace_id: None,
+    }
+}
+
+fn of_threshold(adjusted: &ThresholdAdjusted) -> Envelope<'_> {
+    Envelope {
+        uid: adjusted.id.clone(),
+        version: adjusted.version,
+        name: ThresholdAdjusted::EVENT,
+        time: adjusted.at,
+        subject: Some(&adjusted.req_id),
+        severity: "",
+        context: "",
+        req: &adjusted.req_id,
         trace_id: None,
     }
 }

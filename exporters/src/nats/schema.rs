@@ -1,7 +1,7 @@
 //! The messages as JSON Schema (draft 2020-12), made from the types that are written.
 
 use homeostat_pipeline::finding::{
-    Behavior, Deviation, ModelChanged, Notice, Silence, SilenceChange, Transition,
+    Behavior, Deviation, ModelChanged, Notice, Silence, SilenceChange, ThresholdAdjusted, Transition,
 };
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -36,6 +36,7 @@ pub fn schemas() -> Vec<EventSchema> {
         event.schema["properties"]["data"]["allOf"] = json!([change]);
         event
     }));
+    all.push(message::<ThresholdAdjusted>(ThresholdAdjusted::EVENT));
     all.push(message::<Notice>(Notice::SENSOR_SILENT));
     all.push(message::<Notice>("coverage_gap"));
     all

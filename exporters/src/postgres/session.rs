@@ -12,9 +12,10 @@ use tokio_postgres::{Client, Config, NoTls, Statement};
 use super::fault::{Fault, spoken};
 
 /// The migrations, in order. One that has shipped is never changed: the next one is added.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("V1__findings", include_str!("migrations/V1__findings.sql")),
     ("V2__silences", include_str!("migrations/V2__silences.sql")),
+    ("V3__model_updates", include_str!("migrations/V3__model_updates.sql")),
 ];
 /// The oldest server, as `server_version_num` has it: the functions are in standard SQL.
 const SERVER_MIN: i32 = 140_000;
@@ -47,6 +48,7 @@ struct Statements {
     behavior: Statement,
     model: Statement,
     silence: Statement,
+    update: Statement,
 }
 
 impl Drop for Session {
@@ -116,6 +118,7 @@ impl Session {
                 (&statements.behavior, &rows.behaviors),
                 (&statements.model, &rows.models),
                 (&statements.silence, &rows.silences),
+                (&statements.update, &rows.updates),
             ] {
                 if !sequences.is_empty() {
                     transaction.execute(statement, &[chains, sequences]).await?;
@@ -145,7 +148,11 @@ fn months(entries: &[LedgerEntry]) -> BTreeSet<String> {
         .iter()
         .flat_map(|entry| match &entry.finding {
             Finding::Behaviors { behaviors } => behaviors.as_slice(),
-            Finding::Deviation(_) | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => &[],
+            Finding::Deviation(_)
+            | Finding::Model(_)
+            | Finding::Silence(_)
+            | Finding::Threshold(_)
+            | Finding::Notice(_) => &[],
         })
         .map(|behavior| behavior.window_start.to_string().chars().take(7).collect::<String>())
         .filter(|month| month.starts_with("20"))
@@ -167,6 +174,7 @@ struct Rows<'a> {
     behaviors: (Vec<&'a str>, Vec<i64>),
     models: (Vec<&'a str>, Vec<i64>),
     silences: (Vec<&'a str>, Vec<i64>),
+    updates: (Vec<&'a str>, Vec<i64>),
 }
 
 impl<'a> Rows<'a> {
@@ -187,6 +195,7 @@ impl<'a> Rows<'a> {
                 Finding::Behaviors { .. } => &mut rows.behaviors,
                 Finding::Model(_) => &mut rows.models,
                 Finding::Silence(_) => &mut rows.silences,
+                Finding::Threshold(_) => &mut rows.updates,
                 Finding::Notice(_) => continue,
             };
             chains.push(&entry.chain);
@@ -221,6 +230,7 @@ async fn prepare(
         behavior: client.prepare(include_str!("write/behavior.sql")).await?,
         model: client.prepare(include_str!("write/model.sql")).await?,
         silence: client.prepare(include_str!("write/silence.sql")).await?,
+        update: client.prepare(include_str!("write/model_update.sql")).await?,
     })
 }
 

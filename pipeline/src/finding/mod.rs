@@ -8,6 +8,7 @@ mod deviation;
 mod id;
 mod model;
 mod silence;
+mod threshold;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ pub use deviation::{
 pub use id::{Digits, NAMESPACE, behavior_uid, deviation_uid, fingerprint, hex, text};
 pub use model::{ModelChanged, Requirement, Threshold};
 pub use silence::{Silence, SilenceChange, silence_id};
+pub use threshold::{AdjustmentChange, ThresholdAdjusted, adjustment_id};
 
 /// One conclusion of an analyzer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +41,8 @@ pub enum Finding {
     Model(ModelChanged),
     /// A silence was made or has ended.
     Silence(Silence),
+    /// A threshold was adjusted, the adjustment took effect, or it is void.
+    Threshold(ThresholdAdjusted),
     /// Something about homeostat itself that the trail must show.
     Notice(Notice),
 }
@@ -67,6 +71,7 @@ impl Finding {
             Finding::Deviation(deviation) => deviation.transition.event(),
             Finding::Model(_) => "homeostasis_model_changed",
             Finding::Silence(silence) => silence.change.event(),
+            Finding::Threshold(_) => ThresholdAdjusted::EVENT,
             Finding::Notice(notice) if notice.kind == Notice::SENSOR_SILENT => Notice::SENSOR_SILENT,
             Finding::Notice(_) => "coverage_gap",
         }

@@ -126,7 +126,7 @@ pub(super) fn numbers(case: &Case<'_>) -> Vec<Vec<(String, Option<f64>)>> {
     let facts = Facts {
         value: case.reading.value,
         count: case.reading.samples,
-        expected: &case.judged.expected,
+        expected: case.judged.expected_at(case.span.end),
         lookbacks: &case.lookbacks,
     };
     let lookbacks: Vec<String> = case.judged.lookbacks.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! What people decide: they acknowledge deviations, and they make and end silences.
+//! What people decide: they acknowledge deviations, make and end silences, and adjust thresholds ([`super::adjust`]).
 //!
 //! A decision that fits nothing (another was faster, the silence is over) changes nothing and is told nothing; who decided hears
 //! it from the listener that took the decision, which knows what the ledger says.
@@ -34,6 +34,9 @@ impl Fold {
             entry::Decision::SILENCE_EXPIRE => {
                 let ended = self.silences.expire(of("id"), Some(&decision.author), self.now);
                 out.extend(ended.map(Finding::Silence));
+            }
+            entry::Decision::ADJUST_THRESHOLD => {
+                out.extend(self.adjust(offset, decision).map(Finding::Threshold));
             }
             // Of another analyzer, or of a later version.
             _ => {}

@@ -6,7 +6,7 @@ use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::finding::{Deviation, Level, Quiet, Severity, Transition};
 use serde::{Deserialize, Serialize};
 
-use super::super::model::{Inhibitor, Rule, Unknown, WithoutData};
+use super::super::model::{Expectation, Inhibitor, Rule, Unknown, WithoutData};
 use super::decide::{Cause, Conditions, Decision, EpisodeState, Firing, Patience, Phase, Reason, decide};
 use super::hold::Hold;
 use super::record::{Hush, Scene, record};
@@ -194,7 +194,7 @@ impl Episode {
             keep_firing_for: scene.defaults.keep_firing_for,
             verify_for: scene.defaults.verify_for,
         };
-        let rank = scene.reading.value.map_or(0, |value| rank_of(scene.judged, value));
+        let rank = scene.reading.value.map_or(0, |value| rank_of(scene.expected(), value));
         let is_violated = outcomes.iter().any(|outcome| outcome.is_violated);
         let at = scene.at.max(self.deviation.as_ref().map_or(scene.at, |known| known.at));
         // Recovering, resolved and verified may fall on one instant when nothing is to be waited for.
@@ -203,7 +203,7 @@ impl Episode {
                 cause,
                 firing: self.firing(&outcomes, at).filter(|_| !is_unknown),
                 is_violated,
-                is_inside_target: is_inside_target(scene.judged, scene.reading.value, is_violated),
+                is_inside_target: is_inside_target(scene.expected(), scene.reading.value, is_violated),
                 passes_level: rank > self.rank && rank >= 2,
                 is_unknown,
             };
@@ -456,22 +456,22 @@ fn silenced(rule: &Rule, scene: &Scene<'_>) -> Option<Hush> {
     Some(Hush { quiet: Quiet::Silenced, by })
 }
 
-fn is_inside_target(judged: &Judged, value: Option<f64>, is_violated: bool) -> bool {
-    match (value, judged.expected.thresholds.target) {
+fn is_inside_target(expected: &Expectation, value: Option<f64>, is_violated: bool) -> bool {
+    match (value, expected.thresholds.target) {
         _ if is_violated => false,
         (None, _) => false,
-        (Some(value), Some(target)) => !judged.expected.direction.is_worse(value, target),
+        (Some(value), Some(target)) => !expected.direction.is_worse(value, target),
         (Some(_), None) => true,
     }
 }
 
 /// The worst threshold that a value is beyond: 1 target, 2 warning, 3 critical.
-fn rank_of(judged: &Judged, value: f64) -> u8 {
+fn rank_of(expected: &Expectation, value: f64) -> u8 {
     [(Level::Critical, 3), (Level::Warning, 2), (Level::Target, 1)]
         .into_iter()
         .find(|(level, _)| {
-            let limit = judged.expected.thresholds.get(*level);
-            limit.is_some_and(|limit| judged.expected.direction.is_worse(value, limit))
+            let limit = expected.thresholds.get(*level);
+            limit.is_some_and(|limit| expected.direction.is_worse(value, limit))
         })
         .map_or(0, |(_, rank)| rank)
 }

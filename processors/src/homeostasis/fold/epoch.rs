@@ -65,6 +65,11 @@ impl Fold {
             self.end_without_rules(&before, out);
         }
         if let Some(ruled) = &self.ruled {
+            let void = self.adjustments.compare(&ruled.model, self.now);
+            out.extend(void.into_iter().map(Finding::Threshold));
+        }
+        self.judge_by_adjustments();
+        if let Some(ruled) = &self.ruled {
             self.inhibition = Inhibition::new(ruled, &self.subjects);
         }
         // What another model forgets did not fall silent.

@@ -1,4 +1,4 @@
-//! `DEV-YYYYMMDD-NNN`: numbers for people, counted per day of detection.
+//! `DEV-YYYYMMDD-NNN`, `HM-YYYYMMDD-NNN`: numbers for people, counted per day of detection or approval.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ pub struct Days(BTreeMap<String, u32>);
 
 impl Days {
     /// The next id of the day of `at`, in UTC; past 999 it gets longer.
-    pub fn next(&mut self, at: Timestamp) -> String {
+    pub fn next(&mut self, kind: &str, at: Timestamp) -> String {
         let day: String = at.to_string().chars().take(10).filter(char::is_ascii_digit).collect();
         let number = self.0.entry(day.clone()).or_default();
         *number += 1;
-        let id = format!("DEV-{day}-{number:03}");
+        let id = format!("{kind}-{day}-{number:03}");
         if self.0.len() > DAYS_MAX {
             self.0.pop_first();
         }
@@ -35,12 +35,12 @@ mod tests {
     fn numbers_are_counted_per_day_and_do_not_collide_past_999() {
         let at = |text: &str| Timestamp::parse(text).expect("it is a time");
         let mut days = Days::default();
-        assert_eq!(days.next(at("2025-12-03T00:00:00Z")), "DEV-20251203-001");
-        assert_eq!(days.next(at("2025-12-04T23:59:59.9Z")), "DEV-20251204-001");
-        assert_eq!(days.next(at("2025-12-03T23:59:59Z")), "DEV-20251203-002");
+        assert_eq!(days.next("DEV", at("2025-12-03T00:00:00Z")), "DEV-20251203-001");
+        assert_eq!(days.next("DEV", at("2025-12-04T23:59:59.9Z")), "DEV-20251204-001");
+        assert_eq!(days.next("DEV", at("2025-12-03T23:59:59Z")), "DEV-20251203-002");
         for _ in 0..997 {
-            days.next(at("2025-12-03T12:00:00Z"));
+            days.next("DEV", at("2025-12-03T12:00:00Z"));
         }
-        assert_eq!(days.next(at("2025-12-03T12:00:00Z")), "DEV-20251203-1000");
+        assert_eq!(days.next("DEV", at("2025-12-03T12:00:00Z")), "DEV-20251203-1000");
     }
 }

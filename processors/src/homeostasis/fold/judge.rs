@@ -58,7 +58,7 @@ fn evaluate(mut cases: Vec<Case<'_>>, is_asked: bool) -> Vec<Verdict> {
         .map(|case| Facts {
             value: case.reading.value,
             count: case.reading.samples,
-            expected: &case.judged.expected,
+            expected: case.judged.expected_at(case.span.end),
             lookbacks: &case.lookbacks,
         })
         .collect();

@@ -8,6 +8,7 @@
 //! | `w` end start | whether rows came since it was judged |
 //! | `p` end start subject | the pane, binary |
 //! | `q` id | a silence, JSON |
+//! | `a` requirement `/` measure | its adjusted thresholds, JSON |
 
 use anyhow::Context;
 use homeostat_pipeline::checkpoint::KeyedState;
@@ -38,6 +39,8 @@ struct Rest {
     is_overflowed: bool,
     overflow_told: bool,
     days: Days,
+    /// Of adjustments.
+    updates: Days,
 }
 
 /// Order-preserving: times before 1970 come first.
@@ -90,6 +93,7 @@ impl Fold {
             state.remove(&subject_key(number))?;
         }
         self.silences.write(state)?;
+        self.adjustments.write(state)?;
         if let Some(epoch) = self.epoch.as_ref().filter(|_| self.epoch_is_touched) {
             state.put(b"m", &serde_json::to_vec(epoch)?)?;
         }
@@ -107,6 +111,7 @@ impl Fold {
             is_overflowed: self.subjects.is_overflowed,
             overflow_told: self.overflow_told,
             days: self.days.clone(),
+            updates: self.adjustments.days.clone(),
         };
         state.put(b"f", &serde_json::to_vec(&rest)?)
     }
@@ -127,11 +132,14 @@ impl Fold {
             .map(|(measure, unit, take)| Slot { measure, unit, take: Take::of(take) })
             .collect();
         self.days = rest.days;
+        self.adjustments.days = rest.updates;
         self.overflow_told = rest.overflow_told;
         if let Some(epoch) = state.get(b"m")? {
             self.restore_model(serde_json::from_slice(&epoch).context("the checkpointed model is damaged")?)?;
         }
         self.silences.read(state)?;
+        self.adjustments.read(state)?;
+        self.judge_by_adjustments();
         state.scan(b"s", &mut |key, value| {
             let mut subject: Subject = serde_json::from_slice(value).context("a subject is damaged")?;
             subject.is_stored = true;

@@ -5,6 +5,7 @@
 //! `episode` takes the verdicts and decides ([`decide`]) what becomes of its deviation (`record`).
 
 mod account;
+mod adjust;
 mod behavior;
 mod cumulative;
 mod decide;
@@ -48,6 +49,7 @@ use homeostat_pipeline::settings::ParseYaml;
 use metrics::{counter, gauge};
 
 use account::Accounts;
+use adjust::Adjustments;
 use ids::Days;
 use inhibition::Inhibition;
 use past::Sliders;
@@ -87,6 +89,7 @@ pub struct Fold {
     slots: Vec<Slot>,
     subjects: Subjects,
     silences: Silences,
+    adjustments: Adjustments,
     /// Which rules fire that others are inhibited by: no state, but what the episodes say.
     inhibition: Inhibition,
     windows: Windows,
@@ -117,6 +120,7 @@ impl Fold {
             slots: vec![Slot::ordinary(String::new(), ORDINARY_UNIT.to_owned())],
             subjects: Subjects::default(),
             silences: Silences::default(),
+            adjustments: Adjustments::default(),
             inhibition: Inhibition::default(),
             windows: Windows::new(),
             closed_through: Timestamp::from_nanos(i64::MIN),
@@ -174,6 +178,10 @@ impl Fold {
 
     fn tick(&mut self, out: &mut Vec<Finding>) {
         out.extend(self.silences.pass(self.now).into_iter().map(Finding::Silence));
+        if let Some(ruled) = &self.ruled {
+            let effective = self.adjustments.pass(self.now, &ruled.model.hash);
+            out.extend(effective.into_iter().map(Finding::Threshold));
+        }
         self.judge_due(out);
         self.judge_silence(out);
         self.drop_expired();

@@ -10,7 +10,7 @@ use homeostat_pipeline::finding::{
     deviation_uid, fingerprint, hex,
 };
 
-use super::super::model::{Defaults, Requirement, Rule};
+use super::super::model::{Defaults, Expectation, Requirement, Rule};
 use super::decide::Reason;
 use super::episode::Episode;
 use super::ids::Days;
@@ -64,6 +64,13 @@ pub struct Scene<'a> {
     pub inhibition: &'a Inhibition,
     /// Of each rule what keeps it from being told, beside its cooldown; filled in by the judgement.
     pub hushes: Vec<Option<Hush>>,
+}
+
+impl Scene<'_> {
+    /// What the window is judged by: that of the model's file, with what people adjusted.
+    pub fn expected(&self) -> &Expectation {
+        self.judged.expected_at(self.span.end)
+    }
 }
 
 /// What keeps a rule from being told, and its name for people.
@@ -131,7 +138,7 @@ fn open(scene: &mut Scene<'_>, previous_uid: Option<String>) -> Option<Deviation
     let kg_graph = format!("urn:homeostat:deviation:{uid}");
     let window = scene.judged.window(scene.span);
     Some(Deviation {
-        deviation_id: scene.days.next(scene.at),
+        deviation_id: scene.days.next("DEV", scene.at),
         uid,
         fingerprint: print,
         status: Status::Open,
@@ -199,14 +206,14 @@ fn name_rule(deviation: &mut Deviation, rule: &Rule, scene: &Scene<'_>) {
     deviation.rule.runbook.clone_from(&rule.runbook);
     deviation.threshold_level = rule.condition.threshold_level();
     deviation.threshold_value =
-        deviation.threshold_level.and_then(|level| scene.judged.expected.thresholds.get(level));
+        deviation.threshold_level.and_then(|level| scene.expected().thresholds.get(level));
     deviation.actions.clone_from(&rule.actions);
     // The traces of the violation are what people look at, also after it is over.
     deviation.evidence.trace_ids = scene.reading.traces.iter().map(|trace| hex(trace)).collect();
 }
 
 fn name_evidence(deviation: &mut Deviation, provenance: &Provenance, scene: &Scene<'_>) {
-    let expected = &scene.judged.expected;
+    let expected = scene.expected();
     deviation.current_value = scene.reading.value;
     deviation.baseline_value = expected.baseline.and_then(|baseline| baseline.center);
     deviation.deviation_percentage = percentage(deviation.current_value, deviation.baseline_value);

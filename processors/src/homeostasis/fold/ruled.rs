@@ -10,6 +10,7 @@ use super::super::model::{
     Direction, Expectation, Model, Requirement, Rule, Statistic, Window, order, pane_of,
 };
 use super::super::units::{Dimension, Unit};
+use super::adjust::Adjustments;
 use super::long::{Long, Sums};
 use super::pane::Pane;
 use super::points::Take;
@@ -50,8 +51,10 @@ pub struct Judged {
     pub depth: u32,
     /// The functions of windows that its rules name, by their columns.
     pub lookbacks: Vec<Lookback>,
-    /// Unit, direction, thresholds, baseline.
+    /// Unit, direction, thresholds, baseline, as the model's file states them.
     pub expected: Expectation,
+    /// The same from a time on: thresholds that people adjusted, the latest last.
+    pub versions: Vec<(Timestamp, Expectation)>,
     /// In the order written; never empty.
     pub rules: Vec<Rule>,
 }
@@ -97,6 +100,15 @@ impl Ruled {
         }
         let pane = pane_of(&model.defaults.window, &model.requirements);
         Ruled { pane, model, groups }
+    }
+
+    /// From here on windows are judged by the thresholds that people adjusted, each by those that hold at its end.
+    pub fn adjust(&mut self, adjustments: &Adjustments) {
+        for (req, groups) in &mut self.groups {
+            for judged in groups.iter_mut().flat_map(|group| &mut group.measures) {
+                judged.versions = adjustments.versions(req, &judged.expected);
+            }
+        }
     }
 
     /// All measures with rules.
@@ -178,6 +190,7 @@ fn groups_of(requirement: &Requirement) -> Vec<Group> {
                 depth: 0,
                 lookbacks,
                 expected: expected.clone(),
+                versions: Vec::new(),
                 rules,
             })
         });
@@ -225,6 +238,12 @@ impl Group {
 }
 
 impl Judged {
+    /// What windows that end at `end` are judged by.
+    pub fn expected_at(&self, end: Timestamp) -> &Expectation {
+        let holds = self.versions.iter().rev().find(|(from, _)| *from <= end);
+        holds.map_or(&self.expected, |(_, expected)| expected)
+    }
+
     /// Whether a rule asks whether something is missing.
     pub fn awaits(&self) -> bool {
         self.lookbacks.iter().any(|lookback| lookback.aggregate == Aggregate::Missing)

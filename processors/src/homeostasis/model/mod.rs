@@ -3,6 +3,7 @@
 //!
 //! docs/model.md is the page for users.
 
+mod adjustment;
 mod definitions;
 mod diff;
 mod direction;
@@ -33,6 +34,7 @@ use homeostat_pipeline::settings::{Node, Position, Problem};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub use adjustment::{level_of, proposed, quantity, seed_yaml, word_of};
 pub use diff::{Difference, differences};
 pub use flows::{Capture, Flow, Step};
 pub use foreign::Foreign;
@@ -454,7 +456,8 @@ fn summary_of(requirement: &Requirement) -> finding::Requirement {
     }
 }
 
-fn threshold_of(expected: &Expectation) -> finding::Threshold {
+/// The thresholds of a measure as findings carry them.
+pub fn threshold_of(expected: &Expectation) -> finding::Threshold {
     let levels = LEVELS
         .iter()
         .filter_map(|(name, level)| expected.thresholds.get(*level).map(|value| ((*name).to_owned(), value)));

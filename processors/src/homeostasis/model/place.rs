@@ -4,6 +4,13 @@ use homeostat_pipeline::settings::{Field, Node, Period, Position, Problem, Value
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
+#[cfg(test)]
+thread_local! {
+    /// The keys that blocks of a kind may have → those that they had: for the test that holds the documentation to the schema.
+    pub(super) static ASKED: std::cell::RefCell<std::collections::BTreeMap<String, std::collections::BTreeSet<String>>> =
+        const { std::cell::RefCell::new(std::collections::BTreeMap::new()) };
+}
+
 /// Collects what is wrong or unusual.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -63,6 +70,11 @@ impl Reader {
         later: &[&str],
     ) -> Block<'a> {
         let block = self.any_block(node, what);
+        #[cfg(test)]
+        ASKED.with_borrow_mut(|asked| {
+            let had = block.fields.iter().map(|field| field.key.clone());
+            asked.entry(known.join(" ")).or_default().extend(had);
+        });
         for field in block.fields {
             let key = field.key.as_str();
             if later.contains(&key) {

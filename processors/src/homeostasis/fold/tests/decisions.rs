@@ -19,7 +19,11 @@ fn silence(second: f64, matchers: &str, until: f64) -> Entry {
 fn silences(findings: &[Finding]) -> Vec<&Silence> {
     let silences = findings.iter().filter_map(|finding| match finding {
         Finding::Silence(silence) => Some(silence),
-        Finding::Behaviors { .. } | Finding::Deviation(_) | Finding::Model(_) | Finding::Notice(_) => None,
+        Finding::Behaviors { .. }
+        | Finding::Deviation(_)
+        | Finding::Model(_)
+        | Finding::Threshold(_)
+        | Finding::Notice(_) => None,
     });
     silences.collect()
 }
@@ -166,9 +170,11 @@ fn a_subject_of_which_nothing_comes_any_more_is_told_once() {
         .filter(|finding| finding.kind() == "sensor_silent")
         .filter_map(|finding| match finding {
             Finding::Notice(notice) => Some(notice.message.as_str()),
-            Finding::Behaviors { .. } | Finding::Deviation(_) | Finding::Model(_) | Finding::Silence(_) => {
-                None
-            }
+            Finding::Behaviors { .. }
+            | Finding::Deviation(_)
+            | Finding::Model(_)
+            | Finding::Silence(_)
+            | Finding::Threshold(_) => None,
         })
         .collect();
     let of = |service: &str| {

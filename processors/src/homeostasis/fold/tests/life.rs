@@ -160,9 +160,11 @@ fn a_model_without_the_rule_expires_its_deviation_and_one_with_other_windows_kee
         .iter()
         .filter_map(|finding| match finding {
             Finding::Model(model) => Some((model.version.as_str(), model.previous_hash.is_some())),
-            Finding::Behaviors { .. } | Finding::Deviation(_) | Finding::Silence(_) | Finding::Notice(_) => {
-                None
-            }
+            Finding::Behaviors { .. }
+            | Finding::Deviation(_)
+            | Finding::Silence(_)
+            | Finding::Threshold(_)
+            | Finding::Notice(_) => None,
         })
         .collect();
     assert_eq!(models, [("7", false), ("7", true), ("7", true)]);
@@ -263,9 +265,11 @@ fn late_rows_correct_a_window_and_may_open_a_deviation_but_end_none() {
         .iter()
         .flat_map(|finding| match finding {
             Finding::Behaviors { behaviors } => behaviors.clone(),
-            Finding::Deviation(_) | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => {
-                Vec::new()
-            }
+            Finding::Deviation(_)
+            | Finding::Model(_)
+            | Finding::Silence(_)
+            | Finding::Threshold(_)
+            | Finding::Notice(_) => Vec::new(),
         })
         .map(|behavior| (behavior.version, behavior.count))
         .collect();

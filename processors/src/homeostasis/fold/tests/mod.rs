@@ -1,5 +1,6 @@
 //! Tests of the fold as a whole: against a brute-force oracle, over checkpoints, and the steps that only entries can bring about.
 
+mod adjust;
 mod decisions;
 mod gaps;
 mod inhibition;
@@ -167,7 +168,11 @@ pub fn deviations(findings: &[Finding]) -> Vec<&Deviation> {
         .iter()
         .filter_map(|finding| match finding {
             Finding::Deviation(deviation) => Some(&**deviation),
-            Finding::Behaviors { .. } | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => None,
+            Finding::Behaviors { .. }
+            | Finding::Model(_)
+            | Finding::Silence(_)
+            | Finding::Threshold(_)
+            | Finding::Notice(_) => None,
         })
         .collect()
 }

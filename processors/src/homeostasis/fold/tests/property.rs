@@ -58,9 +58,11 @@ fn behaviors(findings: &[Finding]) -> Vec<Behavior> {
         .iter()
         .flat_map(|finding| match finding {
             Finding::Behaviors { behaviors } => behaviors.clone(),
-            Finding::Deviation(_) | Finding::Model(_) | Finding::Silence(_) | Finding::Notice(_) => {
-                Vec::new()
-            }
+            Finding::Deviation(_)
+            | Finding::Model(_)
+            | Finding::Silence(_)
+            | Finding::Threshold(_)
+            | Finding::Notice(_) => Vec::new(),
         })
         .collect()
 }

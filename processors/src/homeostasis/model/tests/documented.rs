@@ -1,17 +1,36 @@
 //! What `docs/model.md` shows, held to the code.
 
+use super::super::place::ASKED;
 use super::*;
+
+fn models() -> Vec<&'static str> {
+    let page = include_str!("../../../../../docs/model.md");
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.filter(|block| block.contains("homeostasis_model:\n")).collect()
+}
+
+#[test]
+fn every_key_of_the_schema_has_an_example_on_the_page() {
+    ASKED.take();
+    for model in [EXTENDED, super::keys::FLOWS].into_iter().chain(models()) {
+        read(model).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    }
+    let kinds: Vec<String> = ASKED.take().into_keys().collect();
+    for model in models() {
+        read(model).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    }
+    let had = ASKED.take();
+    for kind in kinds {
+        let shown = had.get(&kind).cloned().unwrap_or_default();
+        let missing: Vec<&str> = kind.split(' ').filter(|key| !shown.contains(*key)).collect();
+        assert_eq!(missing, Vec::<&str>::new(), "no example in docs/model.md, of the keys {kind}");
+    }
+}
 
 #[test]
 fn the_models_of_the_documentation_load_without_a_warning() {
-    let page = include_str!("../../../../../docs/model.md");
-    let models: Vec<&str> = page
-        .split("```yaml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .filter(|block| block.contains("homeostasis_model:\n"))
-        .collect();
-    assert_eq!(models.len(), 6);
+    let models = models();
+    assert_eq!(models.len(), 7);
     for model in models {
         let mut found = warnings(model);
         // Said of every model with flows.

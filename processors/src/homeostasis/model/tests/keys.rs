@@ -2,7 +2,7 @@
 
 use super::*;
 
-const FLOWS: &str = r##"
+pub const FLOWS: &str = r##"
 homeostasis_model:
   defaults: { intent: { auto_approve: critical } }
   requirements:
