@@ -228,6 +228,9 @@ pub struct Explain {
     /// The data directory (`service.storage.directory`)
     #[arg(long, value_name = "DIR", default_value = "homeostat-data")]
     pub directory: PathBuf,
+    /// The analyzer's `subjects_max`, where the configuration sets it
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub subjects_max: usize,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

@@ -63,6 +63,12 @@ pub struct Diff {
     pub before: PathBuf,
     /// The one that shall hold
     pub after: PathBuf,
+    /// The severity rules that the models are judged with
+    #[arg(long, value_name = "FILE")]
+    pub severity_rules: Option<PathBuf>,
+    /// The severity rules that the first model is judged with, where those are others
+    #[arg(long, value_name = "FILE")]
+    pub severity_rules_before: Option<PathBuf>,
     /// A data directory, whose live deviations under what changes are listed
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -183,7 +189,9 @@ fn annotation(problem: &Problem) -> String {
 }
 
 fn diff(arguments: &Diff) -> anyhow::Result<u8> {
-    let (before, after) = (valid(&arguments.before, None)?, valid(&arguments.after, None)?);
+    let rules = arguments.severity_rules.as_deref();
+    let rules_before = arguments.severity_rules_before.as_deref().or(rules);
+    let (before, after) = (valid(&arguments.before, rules_before)?, valid(&arguments.after, rules)?);
     let found = differences(&before, &after);
     let live = match &arguments.data {
         Some(directory) => touched(live(directory)?, &found),

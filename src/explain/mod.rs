@@ -21,7 +21,6 @@ use serde_json::json;
 use crate::cli::{self, Format, GOOD};
 use crate::{output, why};
 
-const SUBJECTS_MAX: usize = 100_000;
 /// Windows of each measure that are shown where nothing fired.
 const WINDOWS_SHOWN: usize = 3;
 
@@ -67,23 +66,28 @@ fn recorded(
 }
 
 /// The fold, shared with the engine that drives it.
-struct Shared(Arc<Mutex<Option<Fold>>>);
+struct Shared {
+    fold: Arc<Mutex<Option<Fold>>>,
+    subjects_max: usize,
+}
 
 impl Shared {
     fn with<T>(&self, what: impl FnOnce(&mut Option<Fold>) -> T) -> T {
-        what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        what(&mut self.fold.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Analyzer for Shared {
     /// The first epoch that is a model says under which id the analyzer ran.
     fn apply(&mut self, entry: &Entry, out: &mut Vec<Finding>) {
+        let subjects_max = self.subjects_max;
         self.with(|fold| {
             if let (None, Event::Epoch(epoch)) = (&fold, &entry.event) {
                 let settings = FoldSettings {
                     id: epoch.component.clone(),
+                    // Only ids depend on it, and those are the ledger's here.
                     tenant: String::new(),
-                    subjects_max: SUBJECTS_MAX,
+                    subjects_max,
                     parse: homeostat_config::parse,
                 };
                 let mut fresh = Fold::new(settings);
@@ -137,11 +141,12 @@ struct Requirement {
     sources: Vec<String>,
 }
 
-fn past(directory: &Path, req: &str, until: Timestamp) -> anyhow::Result<Past> {
+fn past(arguments: &cli::Explain, req: &str, until: Timestamp) -> anyhow::Result<Past> {
+    let (directory, subjects_max) = (&arguments.directory, arguments.subjects_max);
     let shared = Arc::new(Mutex::new(None));
-    let fold = Shared(Arc::clone(&shared));
+    let fold = Shared { fold: Arc::clone(&shared), subjects_max };
     let mut past = Past::default();
-    let lost = refold(directory, Box::new(Shared(shared)), &mut |entry| {
+    let lost = refold(directory, Box::new(Shared { fold: shared, subjects_max }), &mut |entry| {
         if entry.time > until {
             return false;
         }
@@ -213,7 +218,7 @@ fn deviation(arguments: &cli::Explain, name: &str) -> anyhow::Result<u8> {
         )
     };
     let until = steps.iter().map(|(time, _)| *time).max().unwrap_or(Timestamp::MAX);
-    let past = past(directory, &last.req_id, until)?;
+    let past = past(arguments, &last.req_id, until)?;
     let judged = |deviation: &Deviation| -> Option<&Account> {
         past.accounts.iter().rev().find(|account| {
             account.measure == deviation.metric_name
@@ -312,7 +317,7 @@ fn print_missing(past: &Past) {
 }
 
 fn not(arguments: &cli::Explain, req: &str, at: Timestamp) -> anyhow::Result<u8> {
-    let past = past(&arguments.directory, req, at)?;
+    let past = past(arguments, req, at)?;
     let mut live: BTreeMap<String, Deviation> = BTreeMap::new();
     for (time, deviation) in recorded(&arguments.directory, |deviation| deviation.req_id == req)? {
         if time <= at {

@@ -30,6 +30,12 @@ async fn check(arguments: &[&str], code: i32, expected: &[&str]) {
     let folder = tempfile::tempdir().expect("there is a temporary directory");
     write(folder.path(), "a.yml", MODEL);
     write(folder.path(), "b.yml", &MODEL.replace("warning: 400", "warning: 350"));
+    write(folder.path(), "standard.yml", "severity_rules: {}\n");
+    write(
+        folder.path(),
+        "rules.yml",
+        "severity_rules: { critical: { actions: [notify_oncall], response_sla: none } }\n",
+    );
     write(folder.path(), "bad.yml", &MODEL.replace("value > threshold", "vlaue > threshold"));
     let (got, output) = run(folder.path(), arguments).await;
     assert_eq!(got, code, "{arguments:?}\n{output}");
@@ -126,6 +132,33 @@ fn each_mistake_that_is_not_inherited_has_a_test() {
             assert!(is_there, "there is no test `{name}`: {row}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_difference_of_the_severity_rules_alone_is_one() {
+    let said = [
+        "rule p95_latency_ms-critical: actions: generate_intent_immediate",
+        "→ notify_oncall",
+        "response_sla: 15m → none",
+    ];
+    check(&["diff", "a.yml", "a.yml", "--severity-rules", "rules.yml"], 0, &["say the same"]).await;
+    let empty = ["--severity-rules-before", "rules.yml"];
+    check(
+        &[&["diff", "b.yml", "b.yml"][..], &empty].concat(),
+        1,
+        &["notify_oncall → generate_intent_immediate"],
+    )
+    .await;
+    let both = [
+        "diff",
+        "a.yml",
+        "a.yml",
+        "--severity-rules-before",
+        "standard.yml",
+        "--severity-rules",
+        "rules.yml",
+    ];
+    check(&both, 1, &said).await;
 }
 
 /// The blocks of one language on a page, in their order.
