@@ -117,8 +117,7 @@ pub fn list(arguments: &Updates) -> anyhow::Result<u8> {
         UpdatesFormat::Json => output::line(&serde_json::to_string(&found)?),
         UpdatesFormat::SeedYaml => {
             let known = found.iter().filter(|one| one.change != AdjustmentChange::Void);
-            let node = homeostat_config::parse("<updates>", &seed_yaml(known).to_string())?;
-            output::line(homeostat_config::write(&node).replace("$$", "$").trim_end());
+            output::line(seed_yaml(known).trim_end());
         }
         UpdatesFormat::Text => {
             let names = ["ID", "STATE", "REQUIREMENT", "THRESHOLD", "CHANGE", "FROM", "BY", "REASON"];

@@ -184,12 +184,8 @@ async fn an_adjusted_threshold_judges_holds_after_a_kill_and_is_void_when_the_fi
     let homeostat = Homeostat::start(folder).await;
     homeostat.is_ready().await;
     let admin = format!("http://{}", homeostat.admin);
-    let later = ["model", "adjust", REQ, "p95_latency_ms", "warning", "450", "--effective", "2199-01-01"];
-    let next = json(folder, &homeostat, &[&later[..], &why].concat()).await;
-    assert_eq!(next["effective_date"], "2199-01-01T00:00:00Z", "{next}");
     for (arguments, says) in [
         ([REQ, "p95_latency_ms", "critical", "300"], "out of order: warning 400, critical 300"),
-        ([REQ, "p95_latency_ms", "critical", "600"], "of the same measure takes effect later"),
         ([REQ, "p95_latency", "critical", "600"], "(did you mean \"p95_latency_ms\"?)"),
         (["REQ-NFR-PERF-002", "p95_latency_ms", "critical", "600"], "no requirement `REQ-NFR-PERF-002`"),
         ([REQ, "p95_latency_ms", "worst", "600"], "`worst` is no level"),
@@ -198,9 +194,15 @@ async fn an_adjusted_threshold_judges_holds_after_a_kill_and_is_void_when_the_fi
         let (code, output) = run(folder, &all).await;
         assert!(code == 2 && output.contains(says), "{arguments:?}: {code} {output}");
     }
+    let later = ["model", "adjust", REQ, "p95_latency_ms", "warning", "450", "--effective", "2199-01-01"];
+    let next = json(folder, &homeostat, &[&later[..], &why].concat()).await;
+    assert_eq!(next["effective_date"], "2199-01-01T00:00:00Z", "{next}");
     let past = ["model", "adjust", REQ, "p95_latency_ms", "critical", "600", "--effective", "2020-01-01"];
     let (code, output) = run(folder, &[&past[..], &why, &["--admin", &admin]].concat()).await;
     assert!(code == 2 && output.contains("is past"), "{output}");
+    let before = ["model", "adjust", REQ, "p95_latency_ms", "critical", "600"];
+    let (code, output) = run(folder, &[&before[..], &why, &["--admin", &admin]].concat()).await;
+    assert!(code == 2 && output.contains("of the same measure takes effect later"), "{output}");
     homeostat.stop().await;
 
     write(folder, "model.yml", &model.replace("critical: 2000", "critical: 1000"));
@@ -218,9 +220,10 @@ async fn an_adjusted_threshold_judges_holds_after_a_kill_and_is_void_when_the_fi
     let (code, yaml) =
         run(folder, &["model", "updates", "--format", "seed-yaml", "--directory", "data"]).await;
     assert_eq!(code, 0, "{yaml}");
-    let form = "update_type: threshold_adjustment\n    req_id: REQ-NFR-PERF-001\n    changes:\n      thresholds:\n        \
-                p95_latency_ms:\n          warning:\n            old: 400.0\n            new: 450.0\n            reason: users leave\n";
-    assert!(yaml.starts_with("homeostasis_updates:\n") && yaml.contains(form), "{yaml}");
+    let form = "    update_type: \"threshold_adjustment\"\n    req_id: \"REQ-NFR-PERF-001\"\n\n    changes:\n      thresholds:\n        \
+                p95_latency_ms:\n          warning:\n            old: 400\n            new: 450\n            reason: \"users leave\"\n\n    \
+                approved_by: \"ada\"\n    effective_date: \"2199-01-01T00:00:00Z\"";
+    assert!(yaml.starts_with("homeostasis_updates:\n  - update_id: \"HM-") && yaml.contains(form), "{yaml}");
     let (code, text) = run(folder, &["model", "updates", "--directory", "data"]).await;
     assert!(code == 0 && text.contains("void: it changes 2000 ms"), "{text}");
     let (code, _) = run(folder, &["ledger", "verify", "data"]).await;

@@ -280,7 +280,7 @@ async fn processes_that_start_together_migrate_once() {
     let client = reader(&database).await;
     assert_eq!(
         texts(&client, "SELECT version::text FROM refinery_schema_history ORDER BY version").await,
-        ["1", "2"]
+        ["1", "2", "3"]
     );
     assert_eq!(texts(&client, "SELECT sequence::text FROM ledger").await.len(), 6);
 }

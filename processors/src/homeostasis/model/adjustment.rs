@@ -119,21 +119,39 @@ impl Thresholds {
     }
 }
 
-/// The updates as the seed's file writes them: `homeostasis_updates: […]`. Void ones are not among them: the seed has no word for them.
-pub fn seed_yaml<'a>(updates: impl Iterator<Item = &'a ThresholdAdjusted>) -> serde_json::Value {
-    let one = |update: &ThresholdAdjusted| {
-        let change = serde_json::json!({ "old": update.old, "new": update.new, "reason": update.reason });
-        serde_json::json!({
-            "update_id": update.update_id,
-            "timestamp": update.approved_at,
-            "update_type": "threshold_adjustment",
-            "req_id": update.req_id,
-            "changes": { "thresholds": { (update.measure.as_str()): { (word_of(update.level)): change } } },
-            "approved_by": update.approved_by,
-            "effective_date": update.effective_date,
-        })
-    };
-    serde_json::json!({ "homeostasis_updates": updates.map(one).collect::<Vec<_>>() })
+/// The updates as the seed's file writes them. Void ones do not belong there: the seed has no word for them.
+pub fn seed_yaml<'a>(updates: impl Iterator<Item = &'a ThresholdAdjusted>) -> String {
+    let all: String = updates.map(one_update).collect();
+    if all.is_empty() {
+        "homeostasis_updates: []\n".to_owned()
+    } else {
+        format!("homeostasis_updates:\n{all}")
+    }
+}
+
+fn one_update(update: &ThresholdAdjusted) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let measure =
+        if update.measure.chars().all(is_plain) { update.measure.clone() } else { quoted(&update.measure) };
+    format!(
+        "  - update_id: {}\n    timestamp: \"{}\"\n    update_type: \"threshold_adjustment\"\n    req_id: {}\n\n    changes:\n      \
+         thresholds:\n        {measure}:\n          {}:\n            old: {}\n            new: {}\n            reason: {}\n\n    \
+         approved_by: {}\n    effective_date: \"{}\"\n",
+        quoted(&update.update_id),
+        update.approved_at,
+        quoted(&update.req_id),
+        word_of(update.level),
+        update.old,
+        update.new,
+        quoted(&update.reason),
+        quoted(&update.approved_by),
+        update.effective_date,
+    )
+}
+
+/// Text in double quotes: JSON's are YAML's too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]
