@@ -277,6 +277,13 @@ pub static QUEUE_GIVEN_UP: Reason = Reason::new(
 /// Requests of a `sending_queue` that are damaged on disk.
 pub static QUEUE_DAMAGED: Reason =
     Reason::new("queue", "damaged", "requests", "Requests of a `sending_queue` that are damaged on disk");
+/// Requests of a `sending_queue` with which sending panicked twice.
+pub static QUEUE_PANICKED: Reason = Reason::new(
+    "queue",
+    "panicked",
+    "requests",
+    "Requests of a `sending_queue` with which sending panicked twice",
+);
 /// Evidence or alerts refused for want of room; the sender is told to come back.
 pub static JOURNAL_FULL: Reason = Reason::new(
     "journal",
@@ -375,7 +382,7 @@ pub static DELIVERY_DEAD_LETTER: Reason = Reason::new(
 );
 
 /// All of them.
-pub static ALL: [&Reason; 45] = [
+pub static ALL: [&Reason; 46] = [
     &RECEIVER_UNAVAILABLE,
     &RECEIVER_MALFORMED,
     &RECEIVER_TOO_LARGE,
@@ -402,6 +409,7 @@ pub static ALL: [&Reason; 45] = [
     &QUEUE_EXPIRED,
     &QUEUE_GIVEN_UP,
     &QUEUE_DAMAGED,
+    &QUEUE_PANICKED,
     &JOURNAL_FULL,
     &JOURNAL_FAILED,
     &LOG_TORN,

@@ -84,6 +84,11 @@ const PROVOKED: &[(&str, &str, &str)] = &[
         "a_damaged_request_is_left_out_and_said_and_the_others_arrive",
     ),
     (
+        "queue/panicked",
+        "exporters/src/otlp/tests/queue/term.rs",
+        "a_request_that_makes_sending_panic_is_a_dead_letter_and_holds_nobody_up",
+    ),
+    (
         "journal/full",
         "pipeline/src/engine/tests/outcomes.rs",
         "a_journal_that_is_full_refuses_even_what_the_backend_took_and_the_repeat_is_not_forwarded_again",

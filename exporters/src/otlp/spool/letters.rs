@@ -44,6 +44,7 @@ impl Loss {
             Loss::Expired => &drops::QUEUE_EXPIRED,
             Loss::GivenUp => &drops::QUEUE_GIVEN_UP,
             Loss::Damaged => &drops::QUEUE_DAMAGED,
+            Loss::Panicked => &drops::QUEUE_PANICKED,
         }
     }
 }

@@ -75,6 +75,7 @@ impl Clock for Broken {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_makes_sending_panic_is_a_dead_letter_and_holds_nobody_up() {
+    let unstruck = drops::unstruck(&[&drops::QUEUE_PANICKED]);
     let disk = Disk::new();
     let running = Running::on(&disk, &hanging(Protocol::Http).await, vec![]).await;
     running.accept(0..3).await;
@@ -91,4 +92,5 @@ async fn a_request_that_makes_sending_panic_is_a_dead_letter_and_holds_nobody_up
     assert_eq!((letter["cause"].as_str(), letter["index"].as_str()), (Some("panicked"), Some("0")));
     running.accept(3..6).await;
     running.end().await;
+    assert_eq!(unstruck(), [""; 0]);
 }
