@@ -141,8 +141,7 @@ struct Requirement {
     sources: Vec<String>,
 }
 
-fn past(arguments: &cli::Explain, req: &str, until: Timestamp) -> anyhow::Result<Past> {
-    let (directory, subjects_max) = (&arguments.directory, arguments.subjects_max);
+fn past((directory, subjects_max): (&Path, usize), req: &str, until: Timestamp) -> anyhow::Result<Past> {
     let shared = Arc::new(Mutex::new(None));
     let fold = Shared { fold: Arc::clone(&shared), subjects_max };
     let mut past = Past::default();
@@ -218,7 +217,7 @@ fn deviation(arguments: &cli::Explain, name: &str) -> anyhow::Result<u8> {
         )
     };
     let until = steps.iter().map(|(time, _)| *time).max().unwrap_or(Timestamp::MAX);
-    let past = past(arguments, &last.req_id, until)?;
+    let past = past((directory, arguments.subjects_max), &last.req_id, until)?;
     let judged = |deviation: &Deviation| -> Option<&Account> {
         past.accounts.iter().rev().find(|account| {
             account.measure == deviation.metric_name
@@ -317,7 +316,7 @@ fn print_missing(past: &Past) {
 }
 
 fn not(arguments: &cli::Explain, req: &str, at: Timestamp) -> anyhow::Result<u8> {
-    let past = past(arguments, req, at)?;
+    let past = past((&arguments.directory, arguments.subjects_max), req, at)?;
     let mut live: BTreeMap<String, Deviation> = BTreeMap::new();
     for (time, deviation) in recorded(&arguments.directory, |deviation| deviation.req_id == req)? {
         if time <= at {

@@ -85,7 +85,8 @@ fn directory() -> tempfile::TempDir {
     journal.sync().expect("synced");
     drop(journal);
     let found = Found::default();
-    let keeper = Keeper { fold: Shared(Arc::default()), found: Arc::clone(&found) };
+    let keeper =
+        Keeper { fold: Shared { fold: Arc::default(), subjects_max: 100_000 }, found: Arc::clone(&found) };
     refold(folder.path(), Box::new(keeper), &mut |_| true).expect("it folds");
     let (mut ledger, _) = Ledger::open(&folder.path().join("ledger")).expect("it opens");
     for (time, offset, findings) in found.lock().expect("alone").drain(..) {
@@ -128,7 +129,7 @@ fn told(past: &Past, req: &str, minute: u64) -> String {
 }
 
 fn check(folder: &Path, req: &str, minute: u64, expected: &[&str]) {
-    let past = past(folder, req, at(minute)).expect("it folds");
+    let past = past((folder, 100_000), req, at(minute)).expect("it folds");
     let told = told(&past, req, minute);
     for words in expected {
         assert!(told.contains(words), "at {minute}: `{words}` is not in:\n{told}");
@@ -153,7 +154,7 @@ fn a_deviation_is_told_with_the_windows_that_made_it() {
     let slow = |(_, step): &&(Timestamp, Deviation)| step.metric_name == "p95_latency_ms";
     let (_, first) = steps.iter().find(slow).expect("the login was slow");
     assert_eq!((first.req_id.as_str(), first.severity.name()), ("REQ-NFR-PERF-001", "critical"));
-    let past = past(folder.path(), &first.req_id, at(30)).expect("it folds");
+    let past = past((folder.path(), 100_000), &first.req_id, at(30)).expect("it folds");
     let is_it = |account: &&Account| {
         account.measure == first.metric_name
             && (account.start, account.end) == (first.window.start, first.window.end)
@@ -162,6 +163,7 @@ fn a_deviation_is_told_with_the_windows_that_made_it() {
     assert_eq!((account.value, account.samples), (first.current_value, first.window.samples));
     assert!(account.rules.iter().any(|rule| rule.id == first.rule.id && rule.fires), "{account:?}");
     let arguments = |deviation: &str, format| cli::Explain {
+        subjects_max: 100_000,
         deviation: Some(deviation.to_owned()),
         not: None,
         at: None,
