@@ -1,7 +1,10 @@
 //! Findings as aggregates: each one named graph, replaced whole.
 
 use homeostat_pipeline::clock::Timestamp;
-use homeostat_pipeline::finding::{Behavior, Deviation, ModelChanged, Requirement, Threshold, behavior_uid};
+use homeostat_pipeline::finding::{
+    AdjustmentChange, Behavior, Deviation, ModelChanged, Requirement, Threshold, ThresholdAdjusted,
+    behavior_uid,
+};
 use oxigraph::model::vocab::rdf;
 use oxigraph::model::{Literal, NamedNode, Term, Triple};
 
@@ -243,7 +246,39 @@ fn detection(out: &mut Writer<'_>, node: &NamedNode, deviation: &Deviation) {
     out.is_a(&rule, out.names.homeo("Rule"));
     out.identifier(&rule, &deviation.rule.id);
     out.own_text(&rule, "condition", Some(&deviation.rule.condition));
+    out.own_text(&rule, "runbook", deviation.rule.runbook.as_deref());
     out.own(&rule, "inModel", urn("model", &[hash]));
+}
+
+/// A threshold that a person adjusted: who approved which number instead of the model's, from when on.
+pub(super) fn adjustment(adjusted: &ThresholdAdjusted, names: &Namespaces) -> Aggregate {
+    let mut out = Writer { names, triples: Vec::new() };
+    let node = urn("adjustment", &[&adjusted.id]);
+    let agent = urn("agent", &[&adjusted.approved_by]);
+    let state = match adjusted.change {
+        AdjustmentChange::Approved => "approved",
+        AdjustmentChange::Effective => "effective",
+        AdjustmentChange::Void => "void",
+    };
+    let level = serde_json::to_value(adjusted.level).ok();
+    out.is_a(&node, names.homeo("ThresholdAdjustment"));
+    out.is_a(&node, prov("Activity"));
+    out.identifier(&node, &adjusted.update_id);
+    out.own(&node, "version", integer(adjusted.version.into()));
+    out.own_text(&node, "status", Some(state));
+    out.own(&node, "adjusts", requirement(&adjusted.req_id));
+    out.own_text(&node, "measure", Some(&adjusted.measure));
+    out.own_text(&node, "level", level.as_ref().and_then(serde_json::Value::as_str));
+    out.own_number(&node, "oldValue", Some(adjusted.old));
+    out.own_number(&node, "newValue", Some(adjusted.new));
+    out.own_text(&node, "unit", Some(&adjusted.unit));
+    out.own_text(&node, "reason", Some(&adjusted.reason));
+    out.own_text(&node, "voidBecause", adjusted.void_because.as_deref());
+    out.add(&node, prov("wasAssociatedWith"), agent.clone());
+    out.is_a(&agent, prov("Agent"));
+    out.add(&node, prov("endedAtTime"), time(adjusted.approved_at));
+    out.own_time(&node, "effectiveDate", Some(adjusted.effective_date));
+    out.done(node, adjusted.version.into())
 }
 
 /// The requirements of a model, with their thresholds and the chain above them.

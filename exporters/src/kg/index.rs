@@ -82,8 +82,11 @@ impl Index {
             }
             Finding::Deviation(deviation) => self.deviation(deviation, &mut acts),
             Finding::Model(model) => self.model(model, &mut acts),
+            Finding::Threshold(adjusted) => {
+                acts.push(Act::Put(describe::adjustment(adjusted, &self.shape.namespaces)));
+            }
             // The trail keeps who silenced what; the graph holds what the system did.
-            Finding::Silence(_) | Finding::Threshold(_) | Finding::Notice(_) => {}
+            Finding::Silence(_) | Finding::Notice(_) => {}
         }
         acts
     }

@@ -447,3 +447,45 @@ async fn an_endpoint_that_is_not_there_is_named() {
         Endpoint::new(target, Shape::default(), None).export(&entries).await.expect_err("nobody listens");
     assert!(refusal.is_retryable() && refusal.to_string().contains(&address.to_string()), "{refusal}");
 }
+
+fn adjusted(change: &str, version: u32) -> Finding {
+    let text = json!({
+        "finding": "threshold", "id": "0f9d4c1e-8d1f-5a57-9d5b-0d6d0c8f2a11", "update_id": "HM-20251203-001", "version": version,
+        "change": change, "at": at(1), "approved_at": at(0), "req_id": KEY, "measure": "p95_latency_ms", "level": "warning",
+        "old": 400.0, "new": 350.0, "unit": "ms", "reason": "tighter \" after", "approved_by": "ada <a@b>", "effective_date": at(1),
+        "model_hash": "m1", "void_because": null,
+    });
+    serde_json::from_value(text).expect("it is a finding")
+}
+
+#[test]
+fn an_adjusted_threshold_says_who_approved_which_number_and_its_last_step_stays() {
+    let names = Namespaces::default();
+    let Finding::Threshold(last) = adjusted("effective", 2) else { panic!("it is a threshold") };
+    let aggregate = super::describe::adjustment(&last, &names);
+    let text: Vec<String> = aggregate.triples.iter().map(ToString::to_string).collect();
+    let says = |part: &str| text.iter().any(|triple| triple.contains(part));
+    for part in [
+        "HM-20251203-001",
+        "ThresholdAdjustment>",
+        "newValue> \"350",
+        "\"effective\"",
+        "wasAssociatedWith> <urn:homeostat:agent:ada",
+    ] {
+        assert!(says(part), "{part}: {text:#?}");
+    }
+    assert_eq!(aggregate.version, 2);
+    let mut index = super::index::Index::new(Shape::default());
+    assert_eq!(index.apply(&adjusted("effective", 2)).len(), 1);
+}
+
+#[test]
+fn the_runbook_of_a_rule_is_in_the_graph() {
+    let mut one = deviation(0, 1, Status::Open);
+    one.rule.runbook = Some("https://runbooks.example/login".to_owned());
+    let aggregate = super::describe::deviation(&one, &Namespaces::default());
+    let is_named = |triple: &oxigraph::model::Triple| {
+        triple.to_string().contains("runbook> \"https://runbooks.example/login\"")
+    };
+    assert!(aggregate.triples.iter().any(is_named));
+}
