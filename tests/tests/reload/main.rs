@@ -316,7 +316,7 @@ async fn a_receiver_that_is_renamed_takes_what_its_senders_were_sending() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(backend.received().into_iter().map(|one| one.frame).collect::<Vec<_>>(), [body]);
     let (status, output) = homeostat.stop().await;
-    assert!(status.success() && output.contains("added otlp/main, removed otlp"), "{output}");
+    assert!(status.success() && output.contains("removed otlp, added otlp/main"), "{output}");
 }
 
 /// What a client sees of a connection that is closed while it sends the next request on it. Nothing of that request was read, and

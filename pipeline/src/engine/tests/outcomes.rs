@@ -237,7 +237,6 @@ async fn a_signal_that_no_pipeline_takes_is_unknown() {
     let engine = world.start();
     let inlet = engine.inlet("in");
     assert!(inlet.takes(Signal::Traces) && !inlet.takes(Signal::Logs));
-    assert!(!engine.inlet("elsewhere").takes(Signal::Traces));
     let logs = Batch::Telemetry(Telemetry { signal: Signal::Logs, ..telemetry("REQ-A") });
     let refusal = inlet.submit(logs, deadline()).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Rejected { cause: Cause::Unknown, .. }), "{refusal:?}");
