@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 good, 1 found something, 2 could not run.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -180,6 +181,9 @@ pub struct Replay {
     /// The signal of protobuf frames, where it cannot be seen
     #[arg(long, value_enum)]
     pub signal: Option<SignalName>,
+    /// Threads that read and tag beside the one that folds, and that one; as many as there are cores when it is left out
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
     /// Says on standard error how long it took
     #[arg(long)]
     pub timing: bool,

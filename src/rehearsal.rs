@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -60,9 +61,26 @@ impl ModelFile {
     }
 }
 
+/// What `tag` makes of an OTLP message of so many records that has passed the walk.
+///
+/// # Errors
+/// It refuses the message.
+pub fn tag(tagger: &Tagger, signal: Signal, body: Bytes, records: u64) -> anyhow::Result<Rows> {
+    let frame = Frame { content: Content::Protobuf, compression: Compression::None, bytes: body.clone() };
+    let mut out = Vec::new();
+    tagger
+        .process(Batch::Telemetry(Telemetry { signal, frame, body, records }), &mut out)
+        .map_err(|refusal| anyhow!("{refusal}"))?;
+    let rows = out.into_iter().find_map(|batch| match batch {
+        Batch::Evidence(rows) => Some(rows),
+        Batch::Telemetry(_) | Batch::Alerts(_) => None,
+    });
+    Ok(rows.unwrap_or_default())
+}
+
 /// A model that telemetry runs through.
 pub struct Rehearsal {
-    tagger: Tagger,
+    tagger: Arc<Tagger>,
     fold: Fold,
     /// The next entry's.
     offset: u64,
@@ -84,7 +102,7 @@ impl Rehearsal {
     pub fn open(file: &ModelFile, selections: Vec<Selection>) -> anyhow::Result<Rehearsal> {
         let mut interest = file.model.interest();
         interest.selections.extend(selections);
-        let tagger = Tag::default().tagger(&interest)?;
+        let tagger = Arc::new(Tag::default().tagger(&interest)?);
         let mut fold = Fold::new(FoldSettings {
             id: COMPONENT.to_owned(),
             tenant: String::new(),
@@ -106,22 +124,18 @@ impl Rehearsal {
         })
     }
 
-    /// What `tag` makes of an OTLP message, and how many records it holds.
+    /// Its `tag`, for who makes rows in other threads.
+    pub fn tagger(&self) -> Arc<Tagger> {
+        Arc::clone(&self.tagger)
+    }
+
+    /// What its `tag` makes of an OTLP message.
     ///
     /// # Errors
     /// The message is malformed.
-    pub fn tag(&self, signal: Signal, body: Bytes) -> anyhow::Result<(Rows, u64)> {
+    pub fn tag(&self, signal: Signal, body: Bytes) -> anyhow::Result<Rows> {
         let records = walk(signal, &body).map_err(|malformed| anyhow!("{malformed}"))?;
-        let frame = Frame { content: Content::Protobuf, compression: Compression::None, bytes: body.clone() };
-        let mut out = Vec::new();
-        self.tagger
-            .process(Batch::Telemetry(Telemetry { signal, frame, body, records }), &mut out)
-            .map_err(|refusal| anyhow!("{refusal}"))?;
-        let rows = out.into_iter().find_map(|batch| match batch {
-            Batch::Evidence(rows) => Some(rows),
-            Batch::Telemetry(_) | Batch::Alerts(_) => None,
-        });
-        Ok((rows.unwrap_or_default(), records))
+        tag(&self.tagger, signal, body, records)
     }
 
     /// Ticks every second up to and with the last one before or at `to`; the first call begins there.

@@ -59,7 +59,7 @@ fn events(model: &ModelFile) -> Vec<(Timestamp, Event)> {
         let request = body(count, millis, "REQ-NFR-PERF-001", now);
         for (number, body) in [request.clone(), request, body(1, 1, "REQ-X-007", now)].into_iter().enumerate()
         {
-            let (rows, _) = rehearsal.tag(Signal::Traces, body).expect("it is OTLP");
+            let rows = rehearsal.tag(Signal::Traces, body).expect("it is OTLP");
             let hash = [u8::try_from(minute).expect("small"), u8::from(number == 2), 1, 1].repeat(4);
             let hash = RequestHash(hash.try_into().expect("16 bytes"));
             let requests = vec![Request { hash, rows: u32::try_from(rows.len()).expect("few") }];

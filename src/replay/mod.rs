@@ -3,15 +3,16 @@
 //! No journal and no disk. Ticks come from the recording's own times, monotonically: the same recording gives the same report,
 //! however its records are cut into requests.
 
+mod ahead;
 mod recording;
 mod report;
 mod side;
 mod tally;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use bytes::Bytes;
 use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::clock::{Clock as _, SystemClock, Timestamp};
 use homeostat_pipeline::evidence::Rows;
@@ -19,7 +20,8 @@ use homeostat_pipeline::evidence::Rows;
 use crate::cli::{self, FOUND, Format, GOOD};
 use crate::output;
 use crate::rehearsal::ModelFile;
-use recording::{Item, Recording};
+use ahead::{Making, Outcome, Tagged};
+use recording::{Decoder, Recording};
 use report::Read;
 use side::Side;
 
@@ -41,7 +43,10 @@ pub fn command(arguments: &cli::Replay) -> anyhow::Result<u8> {
         sides.push(Side::new(model, arguments.lateness)?);
     }
     let began = SystemClock.now();
-    let read = replay(&arguments.files, arguments.signal.map(signal), arguments.merge, &mut sides)?;
+    let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok());
+    let threads = threads.map_or(1, NonZeroUsize::get);
+    let signal = arguments.signal.map(signal);
+    let read = replay(&arguments.files, signal, arguments.merge, threads, &mut sides)?;
     if read.messages == 0 && read.unreadable > 0 {
         bail!("nothing in the recording is OTLP: {}", read.examples.join("; "));
     }
@@ -76,54 +81,19 @@ fn signal(word: cli::SignalName) -> Signal {
     }
 }
 
-/// A message that is read but not yet folded.
-struct Head {
-    signal: Signal,
-    body: Bytes,
-    /// Of the first side.
-    rows: Rows,
-    records: u64,
-    /// Of its newest row; of one without rows as that before it.
-    time: Timestamp,
-}
-
-/// The next message of a recording; what cannot be read is counted and passed over.
-fn head(
-    recording: &mut Recording,
-    side: &Side,
-    before: Timestamp,
-    read: &mut Read,
-) -> anyhow::Result<Option<Head>> {
-    while let Some(item) = recording.next()? {
-        let (signal, body) = match item {
-            Item::Message(signal, body) => (signal, body),
-            Item::Unreadable(why) => {
-                read.fail(why);
-                continue;
-            }
-        };
-        match side.tag(signal, body.clone()) {
-            Ok((rows, records)) => {
-                let time = rows.rows().iter().map(|row| row.time).max().unwrap_or(before);
-                return Ok(Some(Head { signal, body, rows, records, time }));
-            }
-            Err(error) => read.fail(format!("{error:#}")),
+/// Folds what a message comes to into every side; what is none is counted and passed over.
+fn fold(outcome: Outcome, sides: &mut [Side], read: &mut Read) -> anyhow::Result<()> {
+    match outcome {
+        Ok(tagged) => {
+            read.messages += 1;
+            read.records += tagged.records;
+            sides.iter_mut().zip(tagged.rows).try_for_each(|(side, rows)| side.take(rows))
+        }
+        Err(why) => {
+            read.fail(why);
+            Ok(())
         }
     }
-    Ok(None)
-}
-
-/// Folds a message into every side.
-fn fold(head: Head, sides: &mut [Side], read: &mut Read) -> anyhow::Result<()> {
-    read.messages += 1;
-    read.records += head.records;
-    let Some((first, others)) = sides.split_first_mut() else { return Ok(()) };
-    first.take(head.rows)?;
-    for side in others {
-        let (rows, _) = side.tag(head.signal, head.body.clone())?;
-        side.take(rows)?;
-    }
-    Ok(())
 }
 
 /// Reads the files, one after the other, or by time when they are to be merged.
@@ -131,31 +101,59 @@ fn replay(
     paths: &[PathBuf],
     signal: Option<Signal>,
     is_merged: bool,
+    threads: usize,
     sides: &mut [Side],
 ) -> anyhow::Result<Read> {
+    let taggers = sides.iter().map(|side| side.rehearsal.tagger()).collect();
+    let making = Making { taggers, decoder: Decoder::new(signal) };
     let mut read = Read::default();
-    let mut waiting: Vec<(Recording, Option<Head>)> = Vec::new();
-    for path in paths {
-        let mut recording = Recording::open(path, signal)?;
-        if is_merged {
-            let first = head(&mut recording, &sides[0], Timestamp::ZERO, &mut read)?;
-            waiting.push((recording, first));
-            continue;
-        }
-        while let Some(next) = head(&mut recording, &sides[0], Timestamp::ZERO, &mut read)? {
-            fold(next, sides, &mut read)?;
-        }
-    }
-    loop {
-        let times = waiting.iter().enumerate().filter_map(|(at, (_, head))| Some((head.as_ref()?.time, at)));
-        let Some((time, at)) = times.min() else { break };
-        let (recording, next) = &mut waiting[at];
-        let Some(next) = next.take() else { break };
-        fold(next, sides, &mut read)?;
-        waiting[at].1 = head(recording, &sides[0], time, &mut read)?;
+    if is_merged {
+        merge(paths, &making, sides, &mut read)?;
+    } else {
+        // This thread folds.
+        let decoding = threads.saturating_sub(1);
+        ahead::each(paths, &making, decoding, &mut |outcome| fold(outcome, sides, &mut read))?;
     }
     sides.iter_mut().try_for_each(Side::end)?;
     Ok(read)
+}
+
+/// The next message of a recording, and the time of its newest row; of one without rows that `before` it.
+fn head(
+    recording: &mut Recording,
+    making: &Making,
+    before: Timestamp,
+    read: &mut Read,
+) -> anyhow::Result<Option<(Timestamp, Tagged)>> {
+    while let Some(raw) = recording.next()? {
+        match making.outcome(&raw) {
+            Ok(tagged) => {
+                let rows = tagged.rows.first().map_or(&[][..], Rows::rows);
+                let time = rows.iter().map(|row| row.time).max().unwrap_or(before);
+                return Ok(Some((time, tagged)));
+            }
+            Err(why) => read.fail(why),
+        }
+    }
+    Ok(None)
+}
+
+/// Reads the files side by side: the message with the oldest time comes first.
+fn merge(paths: &[PathBuf], making: &Making, sides: &mut [Side], read: &mut Read) -> anyhow::Result<()> {
+    let mut waiting = Vec::new();
+    for path in paths {
+        let mut recording = Recording::open(path)?;
+        let first = head(&mut recording, making, Timestamp::ZERO, read)?;
+        waiting.push((recording, first));
+    }
+    loop {
+        let times = waiting.iter().enumerate().filter_map(|(at, (_, head))| Some((head.as_ref()?.0, at)));
+        let Some((_, at)) = times.min() else { return Ok(()) };
+        let (recording, next) = &mut waiting[at];
+        let Some((time, tagged)) = next.take() else { return Ok(()) };
+        fold(Ok(tagged), sides, read)?;
+        *next = head(recording, making, time, read)?;
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@
 //!
 //! What it is is seen from its first bytes, never from its name.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use homeostat_pipeline::batch::{Compression, Signal};
 use homeostat_pipeline::budget::Budget;
@@ -28,26 +30,51 @@ const BUDGET_BYTES: u64 = 8 << 30;
 
 /// One file.
 pub struct Recording {
-    name: String,
+    name: Arc<str>,
     reader: Box<dyn BufRead>,
     is_framed: bool,
-    /// Of the frames, where it was said; lines say it themselves.
-    signal: Option<Signal>,
-    /// Of the last frame.
-    last: Option<Signal>,
     /// The message that was read last, from 1.
     number: u64,
-    budget: Budget,
     line: Vec<u8>,
 }
 
-/// What a recording gives.
+/// A line or the content of a frame, as the file has it.
+pub struct Raw {
+    /// The bytes; maybe compressed by themselves.
+    pub content: Bytes,
+    /// Where they stand.
+    pub place: Place,
+}
+
+/// Where something stands in a recording.
+pub struct Place {
+    name: Arc<str>,
+    word: &'static str,
+    number: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.name, self.word, self.number)
+    }
+}
+
+/// A request as protobuf; it has passed the walk.
 #[derive(Debug)]
-pub enum Item {
-    /// A request as protobuf.
-    Message(Signal, Bytes),
-    /// Something that is none, with its place.
-    Unreadable(String),
+pub struct Message {
+    /// Which request it is.
+    pub signal: Signal,
+    /// The request.
+    pub body: Bytes,
+    /// Spans, points and log records in it.
+    pub records: u64,
+}
+
+/// From what a file has to requests. It remembers nothing, so that messages may be decoded in any order.
+pub struct Decoder {
+    /// Of the frames, where it was said; lines say it themselves.
+    signal: Option<Signal>,
+    budget: Budget,
 }
 
 /// The same bytes again, with the first of them at hand.
@@ -69,31 +96,28 @@ fn plain(reader: Box<dyn Read>) -> std::io::Result<Box<dyn Read>> {
 }
 
 impl Recording {
-    /// Opens a file, or standard input where it is `-`. `signal` is that of protobuf frames, which do not say it.
+    /// Opens a file, or standard input where it is `-`.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn open(path: &Path, signal: Option<Signal>) -> anyhow::Result<Recording> {
+    pub fn open(path: &Path) -> anyhow::Result<Recording> {
         let name = path.display().to_string();
         let reader: Box<dyn Read> = if name == "-" {
             Box::new(std::io::stdin())
         } else {
             Box::new(std::fs::File::open(path).with_context(|| format!("cannot read `{name}`"))?)
         };
-        Recording::of(name.clone(), reader, signal).with_context(|| format!("cannot read `{name}`"))
+        Recording::of(&name, reader).with_context(|| format!("cannot read `{name}`"))
     }
 
-    fn of(name: String, reader: Box<dyn Read>, signal: Option<Signal>) -> std::io::Result<Recording> {
+    fn of(name: &str, reader: Box<dyn Read>) -> std::io::Result<Recording> {
         let (head, reader) = peek(plain(Box::new(BufReader::with_capacity(BUFFER_BYTES, reader)))?)?;
         let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
         Ok(Recording {
-            name,
+            name: name.into(),
             reader: Box::new(BufReader::with_capacity(BUFFER_BYTES, reader)),
             is_framed: first.is_some_and(|byte| *byte != b'{'),
-            signal,
-            last: None,
             number: 0,
-            budget: Budget::new(BUDGET_BYTES),
             line: Vec::new(),
         })
     }
@@ -102,21 +126,12 @@ impl Recording {
     ///
     /// # Errors
     /// It cannot be read on from here: the disk fails, the compression is broken, or a frame is no frame.
-    pub fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub fn next(&mut self) -> anyhow::Result<Option<Raw>> {
         let content = if self.is_framed { self.frame() } else { self.line() };
-        let place = self.place();
-        let Some(content) = content.with_context(|| format!("cannot read on at {place}"))? else {
-            return Ok(None);
-        };
-        Ok(Some(match self.message(content) {
-            Ok((signal, body)) => Item::Message(signal, body),
-            Err(error) => Item::Unreadable(format!("{place}: {error:#}")),
-        }))
-    }
-
-    fn place(&self) -> String {
         let word = if self.is_framed { "frame" } else { "line" };
-        format!("{} {word} {}", self.name, self.number)
+        let place = Place { name: Arc::clone(&self.name), word, number: self.number };
+        let content = content.with_context(|| format!("cannot read on at {place}"))?;
+        Ok(content.map(|content| Raw { content, place }))
     }
 
     fn line(&mut self) -> anyhow::Result<Option<Bytes>> {
@@ -150,43 +165,58 @@ impl Recording {
                 "the frame would be {length} bytes long (is it OTLP as JSON lines, or protobuf with lengths?)"
             );
         }
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(length.min(BUFFER_BYTES));
         if (&mut self.reader).take(length as u64).read_to_end(&mut content)? < length {
             bail!("the recording ends within the frame");
         }
         Ok(Some(content.into()))
     }
+}
 
-    fn message(&mut self, content: Bytes) -> anyhow::Result<(Signal, Bytes)> {
+impl Decoder {
+    /// `signal` is that of protobuf frames, which do not say it.
+    pub fn new(signal: Option<Signal>) -> Decoder {
+        Decoder { signal, budget: Budget::new(BUDGET_BYTES) }
+    }
+
+    /// What a line or frame says.
+    ///
+    /// # Errors
+    /// It is no OTLP request, or may be more than one.
+    pub fn decode(&self, raw: &Raw) -> anyhow::Result<Message> {
+        let content = &raw.content;
         let mut account = Account::new(self.budget.clone(), Ipv4Addr::LOCALHOST.into());
-        let compression = match &content {
+        let compression = match content {
             content if content.starts_with(GZIP) => Compression::Gzip,
             content if content.starts_with(ZSTD) => Compression::Zstd,
             _ => Compression::None,
         };
-        let content = inflate(compression, &content, MESSAGE_BYTES_MAX, &mut account)?;
+        let content = inflate(compression, content, MESSAGE_BYTES_MAX, &mut account)?;
         if content.first() != Some(&b'{') {
             return self.protobuf(content);
         }
         let signal = signal_of(&content)?;
-        Ok((signal, transcode(signal, &content, MESSAGE_BYTES_MAX, content.len(), &mut account)?))
+        let body = transcode(signal, &content, MESSAGE_BYTES_MAX, content.len(), &mut account)?;
+        let records = walk(signal, &body).map_err(|malformed| anyhow!("{malformed}"))?;
+        Ok(Message { signal, body, records })
     }
 
-    /// Protobuf does not say which request it is; usually it fits only one. Signals may be mixed: what a pipeline of all of them
-    /// recorded.
-    fn protobuf(&mut self, content: Bytes) -> anyhow::Result<(Signal, Bytes)> {
+    /// Protobuf does not say which request it is; usually it fits only one.
+    fn protobuf(&self, body: Bytes) -> anyhow::Result<Message> {
         if let Some(signal) = self.signal {
-            return Ok((signal, content));
+            let records = walk(signal, &body).map_err(|malformed| anyhow!("{malformed}"))?;
+            return Ok(Message { signal, body, records });
         }
-        if let Some(signal) = self.last.filter(|signal| fits(*signal, &content)) {
-            return Ok((signal, content));
-        }
-        let all: Vec<Signal> = Signal::ALL.into_iter().filter(|signal| fits(*signal, &content)).collect();
-        match all.as_slice() {
-            [signal] => {
-                self.last = Some(*signal);
-                Ok((*signal, content))
+        let mut fits = Vec::new();
+        for signal in Signal::ALL {
+            let Ok(records) = walk(signal, &body) else { continue };
+            if is_evident(signal, &body) {
+                return Ok(Message { signal, body, records });
             }
+            fits.push((signal, records));
+        }
+        match fits.as_slice() {
+            [(signal, records)] => Ok(Message { signal: *signal, body, records: *records }),
             [] => bail!("it is no OTLP request"),
             _ => bail!(
                 "it may be more than one signal (say which with `--signal traces`, `metrics` or `logs`)"
@@ -195,13 +225,18 @@ impl Recording {
     }
 }
 
-/// Whether it is well-formed as a request of this signal, and is one: a metric's name is no trace id.
-fn fits(signal: Signal, content: &[u8]) -> bool {
-    if walk(signal, content).is_err() {
-        return false;
+/// Whether the first record of a well-formed request can be nothing but one of this signal.
+fn is_evident(signal: Signal, body: &[u8]) -> bool {
+    match signal {
+        Signal::Traces => {
+            let mut spans = resource_spans(body).flat_map(|one| one.scopes()).flat_map(|one| one.spans());
+            // A metric has its name where a span has its trace id.
+            spans
+                .next()
+                .is_some_and(|span| span.trace_id() != [0; 16] && span.span_id() != [0; 8] && span.end() != 0)
+        }
+        Signal::Metrics | Signal::Logs => false,
     }
-    let mut spans = resource_spans(content).flat_map(|one| one.scopes()).flat_map(|one| one.spans());
-    signal != Signal::Traces || spans.next().is_none_or(|span| span.trace_id() != [0; 16])
 }
 
 /// The first key says it.
@@ -229,14 +264,19 @@ mod tests {
 
     fn all(bytes: &[u8], signal: Option<Signal>) -> Vec<String> {
         let reader = Box::new(Cursor::new(bytes.to_vec()));
-        let mut recording = Recording::of("r".to_owned(), reader, signal).expect("it opens");
+        let mut recording = Recording::of("r", reader).expect("it opens");
+        let decoder = Decoder::new(signal);
         let mut all = Vec::new();
         loop {
             match recording.next() {
-                Ok(Some(Item::Message(signal, body))) => {
-                    all.push(format!("{} {}", signal.name(), walk(signal, &body).expect("whole")));
-                }
-                Ok(Some(Item::Unreadable(why))) => all.push(why),
+                Ok(Some(raw)) => all.push(match decoder.decode(&raw) {
+                    Ok(message) => {
+                        let walked = walk(message.signal, &message.body);
+                        assert!(walked.is_ok_and(|records| records == message.records), "it is whole");
+                        format!("{} {}", message.signal.name(), message.records)
+                    }
+                    Err(error) => format!("{}: {error:#}", raw.place),
+                }),
                 Ok(None) => return all,
                 Err(error) => {
                     all.push(format!("{error:#}"));

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-use homeostat_pipeline::batch::Signal;
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::evidence::{Row, Rows, Text};
 
@@ -55,14 +53,6 @@ impl Side {
             waiting_rows: 0,
             lateness,
         })
-    }
-
-    /// What `tag` makes of a message.
-    ///
-    /// # Errors
-    /// It is malformed.
-    pub fn tag(&self, signal: Signal, body: Bytes) -> anyhow::Result<(Rows, u64)> {
-        self.rehearsal.tag(signal, body)
     }
 
     /// Takes rows in, in the order of the recording.

@@ -54,6 +54,10 @@ fn model(folder: &Path, name: &str, text: &str) -> ModelFile {
 }
 
 fn run(recordings: &[Vec<u8>], is_merged: bool, models: &[&str]) -> (Read, Vec<Side>) {
+    run_on(1, recordings, is_merged, models)
+}
+
+fn run_on(threads: usize, recordings: &[Vec<u8>], is_merged: bool, models: &[&str]) -> (Read, Vec<Side>) {
     let folder = tempfile::tempdir().expect("a folder");
     let side = |(number, text): (usize, &&str)| {
         Side::new(model(folder.path(), &format!("{number}.yml"), text), Duration::ZERO).expect("it opens")
@@ -64,7 +68,8 @@ fn run(recordings: &[Vec<u8>], is_merged: bool, models: &[&str]) -> (Read, Vec<S
     for (path, bytes) in paths.iter().zip(recordings) {
         std::fs::write(path, bytes).expect("written");
     }
-    let read = replay(&paths, None, is_merged, &mut sides).unwrap_or_else(|error| panic!("{error:#}"));
+    let read =
+        replay(&paths, None, is_merged, threads, &mut sides).unwrap_or_else(|error| panic!("{error:#}"));
     (read, sides)
 }
 
@@ -94,6 +99,40 @@ fn the_same_recording_in_requests_of_any_size_gives_the_same_report() {
     }
     assert_eq!(whole["unrouted"]["REQ-NOBODY-007"], 60);
     assert_eq!(whole["fired"], true);
+}
+
+#[test]
+fn however_many_threads_read_the_report_is_the_same() {
+    let spans = spans();
+    let mut torn = framed(&spans[3_000..], 3);
+    // A frame that is no OTLP stands in between, and keeps its place.
+    torn.splice(0..0, [0, 0, 0, 3, 0xff, 0xff, 0xff]);
+    let recordings = [framed(&spans[..3_000], 3), torn];
+    let (read, sides) = run_on(1, &recordings, false, &[homeostat_config::MODEL]);
+    let whole = told(&read, &sides[0]);
+    assert_eq!((read.records, read.unreadable), (6_000, 1));
+    assert!(read.examples[0].contains("frame 1: it is no OTLP request"), "{:?}", read.examples);
+    for threads in [2, 3, 8] {
+        let (read, sides) = run_on(threads, &recordings, false, &[homeostat_config::MODEL]);
+        let told = told(&read, &sides[0]);
+        assert_eq!(without_examples(&told), without_examples(&whole), "{threads} threads");
+    }
+    // A file that breaks off fails the whole, after what came before it.
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("0"), &recordings[0][..1_000]).expect("written");
+    for threads in [1, 4] {
+        let side = Side::new(model(folder.path(), "model.yml", homeostat_config::MODEL), Duration::ZERO);
+        let mut sides = [side.expect("it opens")];
+        let error = replay(&[folder.path().join("0")], None, false, threads, &mut sides).map(|_| ());
+        assert!(error.expect_err("it is torn").to_string().contains("cannot read on"), "{threads} threads");
+    }
+}
+
+/// The examples name the folder.
+fn without_examples(told: &serde_json::Value) -> serde_json::Value {
+    let mut told = told.clone();
+    told["unreadable"]["first"].take();
+    told
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn send(rehearsal: &mut Rehearsal, series: &[Steps<'_>], step: u32, at: Timestam
     for (number, steps) in series.iter().enumerate() {
         let number = u64::from(step) * series.len() as u64 + number as u64;
         if let Some((signal, body)) = message(steps, step as usize, at, number) {
-            let (rows, _) = rehearsal.tag(signal, body)?;
+            let rows = rehearsal.tag(signal, body)?;
             rehearsal.fold(&[&rows], &mut |_| None)?;
         }
     }

@@ -3,6 +3,8 @@
 //! A decision that fits nothing (another was faster, the silence is over) changes nothing and is told nothing; who decided hears
 //! it from the listener that took the decision, which knows what the ledger says.
 
+use std::sync::Arc;
+
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::entry::{self, Offset};
 use homeostat_pipeline::finding::{Acknowledgement, Deviation, Finding, Silence, SilenceChange, silence_id};
@@ -72,12 +74,12 @@ impl Fold {
         let found = self.subjects.watched().into_iter().find_map(|number| {
             let episodes = &self.subjects.get(number)?.episodes;
             let measure = episodes.iter().find(|(_, episode)| episode.is_live() && episode.is_named(name));
-            measure.map(|(measure, _)| (number, measure.clone()))
+            measure.map(|(measure, _)| (number, measure.to_owned()))
         });
         let (number, measure) = found?;
         let subject = self.subjects.get_mut(number)?;
-        let identity = subject.identity.clone();
-        let Identity::Requirement { req, labels } = &identity else { return None };
+        let identity = Arc::clone(&subject.identity);
+        let Identity::Requirement { req, labels } = &*identity else { return None };
         let judged = judged_of(ruled, &identity, &measure)?;
         let mut scene = Scene {
             at: self.now,

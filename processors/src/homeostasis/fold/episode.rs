@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::model::{Expectation, Inhibitor, Rule, Unknown, WithoutData};
 use super::decide::{Cause, Conditions, Decision, EpisodeState, Firing, Patience, Phase, Reason, decide};
+use super::few::Few;
 use super::hold::Hold;
 use super::record::{Hush, Scene, record};
 use super::ruled::Judged;
@@ -21,7 +22,7 @@ const NEVER: Timestamp = Timestamp::from_nanos(i64::MIN);
 pub struct Episode {
     state: EpisodeState,
     /// Rule id → what it remembers.
-    holds: BTreeMap<String, Hold>,
+    holds: Few<Hold>,
     /// The end of the latest window that was judged.
     judged_through: Timestamp,
     /// The end of the latest window whose conditions were known.
@@ -42,7 +43,7 @@ impl Default for Episode {
     fn default() -> Episode {
         Episode {
             state: EpisodeState::default(),
-            holds: BTreeMap::new(),
+            holds: Few::default(),
             judged_through: NEVER,
             known_through: NEVER,
             worst: None,
@@ -231,7 +232,7 @@ impl Episode {
         let judged: &'a Judged = scene.judged;
         let window = (scene.span.start, scene.span.end);
         let observed = judged.rules.iter().zip(counted).map(|(rule, counted)| {
-            let hold = self.holds.entry(rule.id.clone()).or_default();
+            let hold = self.holds.or_default(&rule.id);
             let is_violated = *counted != Counted::Fine;
             let fires = match counted {
                 Counted::AsBefore => true,

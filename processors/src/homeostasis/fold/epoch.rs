@@ -1,5 +1,7 @@
 //! A new model: it holds from its entry on. Episodes stay where their rules stay, whatever becomes of windows and numbers.
 
+use std::sync::Arc;
+
 use homeostat_pipeline::entry::Epoch;
 use homeostat_pipeline::finding::{Deviation, Finding, ModelChanged};
 use homeostat_pipeline::settings::Problem;
@@ -81,8 +83,8 @@ impl Fold {
         let mut ended: Vec<Deviation> = Vec::new();
         for number in self.subjects.watched() {
             let (Some(ruled), Some(subject)) = (&self.ruled, self.subjects.get_mut(number)) else { continue };
-            let identity = subject.identity.clone();
-            let Identity::Requirement { req, labels } = &identity else { continue };
+            let identity = Arc::clone(&subject.identity);
+            let Identity::Requirement { req, labels } = &*identity else { continue };
             subject.episodes.retain(|measure, episode| {
                 let after = judged_of(ruled, &identity, measure);
                 let is_over = after.is_none_or(|judged| episode.loses_its_rule(&judged.rules));

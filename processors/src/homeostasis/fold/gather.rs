@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
@@ -26,7 +27,7 @@ pub struct Case<'a> {
     /// Whose.
     pub subject: u64,
     /// Who that is.
-    pub identity: &'a Identity,
+    pub identity: &'a Arc<Identity>,
     /// The measure and its rules.
     pub judged: &'a Judged,
     /// What it came to.
@@ -60,7 +61,7 @@ impl<'a> Gather<'a> {
             }
             for number in self.subjects_of(*span, corrected.as_ref()) {
                 let Some(subject) = self.subjects.get(number) else { continue };
-                match &subject.identity {
+                match &*subject.identity {
                     Identity::Node { node, context, flow } => {
                         behaviors.extend(self.behavior(number, *span, (node, context, flow)));
                     }

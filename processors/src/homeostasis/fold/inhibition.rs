@@ -51,7 +51,7 @@ impl Inhibition {
         if !inhibition.0.is_empty() {
             for number in subjects.watched() {
                 let Some(subject) = subjects.get(number) else { continue };
-                let Identity::Requirement { req, labels } = &subject.identity else { continue };
+                let Identity::Requirement { req, labels } = &*subject.identity else { continue };
                 if let Some(group) = ruled.group(req, labels.keys()) {
                     for judged in &group.measures {
                         let episode = subject.episodes.get(&judged.expected.measure.name);

@@ -2,6 +2,7 @@
 //! in the order of time.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
@@ -33,7 +34,7 @@ struct Verdict {
     /// How many may inhibit it: they come first.
     depth: u32,
     subject: u64,
-    identity: Identity,
+    identity: Arc<Identity>,
     measure: String,
     reading: Reading,
     verdicts: Vec<Option<bool>>,
@@ -82,7 +83,7 @@ fn evaluate(mut cases: Vec<Case<'_>>, is_asked: bool) -> Vec<Verdict> {
             span: case.span,
             depth: case.judged.depth,
             subject: case.subject,
-            identity: case.identity.clone(),
+            identity: Arc::clone(case.identity),
             measure: case.judged.expected.measure.name.clone(),
             numbers: if is_asked { account::numbers(&case) } else { Vec::new() },
             reading: case.reading,
@@ -103,7 +104,7 @@ fn sums_of(
     windows: &Windows,
     (span, number, pane): (Span, u64, &Pane),
 ) -> Vec<(String, Sums)> {
-    let Some(Identity::Requirement { req, labels }) = subjects.get(number).map(|subject| &subject.identity)
+    let Some(Identity::Requirement { req, labels }) = subjects.get(number).map(|subject| &*subject.identity)
     else {
         return Vec::new();
     };
@@ -157,7 +158,7 @@ fn silent(
             let due = subject.episodes.iter().filter(|(_, episode)| is_due(episode));
             due.map(move |(measure, _)| {
                 let depth = judged_of(ruled, &subject.identity, measure).map_or(0, |judged| judged.depth);
-                (depth, number, measure.clone())
+                (depth, number, measure.to_owned())
             })
         })
         .collect()
@@ -205,27 +206,24 @@ impl Fold {
         let mut all = Vec::new();
         for (span, panes) in fresh {
             let is_late = is_closed(*span, closed_before, window.every);
-            for (subject, pane) in panes.panes().iter().filter(|(_, pane)| pane.is_fresh) {
+            for (subject, pane) in panes.fresh() {
                 let is_new = pane.version == 0;
                 let was_told = || {
                     let whole = Span::around(span.start, window.size);
-                    past::panes(&self.windows, *subject, whole).any(|(_, pane)| pane.version > 0)
+                    past::panes(&self.windows, subject, whole).any(|(_, pane)| pane.version > 0)
                 };
                 let version = if is_new && is_late && was_told() { 2 } else { pane.version + 1 };
-                let sums =
-                    sums_of(ruled, &self.slots, &self.subjects, &self.windows, (*span, *subject, pane));
-                all.push(Settled { span: *span, subject: *subject, version, sums });
+                let sums = sums_of(ruled, &self.slots, &self.subjects, &self.windows, (*span, subject, pane));
+                all.push(Settled { span: *span, subject, version, sums });
             }
         }
         for Settled { span, subject, version, sums } in all {
             if let Some(long) = self.subjects.get(subject).filter(|known| !known.long.is_empty()) {
-                let names: Vec<String> = long.long.keys().cloned().collect();
+                let names: Vec<String> = long.long.keys().map(str::to_owned).collect();
                 self.see(subject, span.end, &names, &sums);
             }
             let Some(window) = self.windows.get_mut(&span) else { continue };
-            (window.is_fresh, window.is_touched) = (false, true);
-            let Some(pane) = window.pane_mut(subject) else { continue };
-            (pane.is_fresh, pane.is_touched, pane.version, pane.sums) = (false, true, version, sums);
+            window.settle(subject, version, sums);
         }
     }
 
@@ -246,7 +244,7 @@ impl Fold {
         let mut deviations: Vec<Deviation> = Vec::new();
         let mut accounts: Vec<Account> = Vec::new();
         for verdict in verdicts {
-            let Identity::Requirement { req, labels } = &verdict.identity else { continue };
+            let Identity::Requirement { req, labels } = &*verdict.identity else { continue };
             let (Some(judged), Some(requirement), Some(subject)) = (
                 judged_of(ruled, &verdict.identity, &verdict.measure),
                 ruled.model.requirements.get(req),
@@ -279,7 +277,7 @@ impl Fold {
                 hushes: Vec::new(),
             };
             subject.is_silent &= verdict.reading.samples == 0;
-            let episode = subject.episodes.entry(verdict.measure.clone()).or_default();
+            let episode = subject.episodes.or_default(&verdict.measure);
             let is_correction = verdict.span.end <= episode.judged_through();
             episode.judge(&verdict.verdicts, &mut scene, &mut deviations);
             let hushes = scene.hushes;
@@ -312,8 +310,8 @@ impl Fold {
             is_due(episode, defaults.no_data.becomes, self.now, (patience, memory))
         }) {
             let Some(subject) = self.subjects.get_mut(number) else { continue };
-            let identity = subject.identity.clone();
-            let Identity::Requirement { req, labels } = &identity else { continue };
+            let identity = Arc::clone(&subject.identity);
+            let Identity::Requirement { req, labels } = &*identity else { continue };
             let told = deviations.len();
             let (Some(judged), Some(requirement), Some(episode)) = (
                 judged_of(ruled, &identity, &measure),

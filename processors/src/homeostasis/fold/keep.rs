@@ -180,12 +180,13 @@ impl Fold {
 }
 
 fn write_window(span: Span, window: &mut Window, state: &mut dyn KeyedState) -> anyhow::Result<()> {
-    let flags = [u8::from(window.is_fresh)];
-    if window.is_touched || !window.is_stored {
-        state.put(&window_key(span), &flags)?;
-        window.is_touched = false;
-        window.is_stored = true;
+    // Whatever touches a pane touches its window: most windows only wait for corrections.
+    if window.is_stored && !window.is_touched {
+        return Ok(());
     }
+    state.put(&window_key(span), &[u8::from(window.is_fresh)])?;
+    window.is_touched = false;
+    window.is_stored = true;
     for (subject, pane) in window.panes_mut() {
         if pane.is_touched || !pane.is_stored {
             pane.is_touched = false;

@@ -13,6 +13,7 @@ mod decided;
 mod dist;
 mod episode;
 mod epoch;
+mod few;
 mod gather;
 mod hold;
 mod ids;

@@ -35,6 +35,8 @@ impl Pane {
         if let Some(at) = self.dists.iter().position(|(known, _)| *known == slot) {
             return at;
         }
+        // Mostly there is one, and a list makes room for four unasked.
+        self.dists.reserve_exact(1);
         self.dists.push((slot, Dist::default()));
         self.dists.len() - 1
     }

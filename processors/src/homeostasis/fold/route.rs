@@ -17,7 +17,7 @@ use super::window::Span;
 /// Durations of spans: the unit of ordinary values, and slot 0.
 pub const ORDINARY_UNIT: &str = "ns";
 const ABSENT: u32 = u32::MAX;
-/// More combinations of texts than this are not remembered across batches.
+/// More combinations of texts than this are not remembered across batches, nor more than two for each subject that there may be.
 const PATHS_MAX: usize = 65_536;
 
 /// The texts of which one route differs from another: the first [`DECIDING`] say where a row goes, the others what its pane
@@ -41,9 +41,9 @@ const DECIDING: usize = 9;
 /// [`KEYS`] of a row as dictionary keys of one batch, and whether it is primary, its method and its status.
 type RouteKey = [u32; KEYS.len() + 1];
 
-/// Multiplies and rotates: the keys are small numbers that nobody chooses against us.
+/// Multiplies and rotates: the keys are small numbers of our own, which nobody chooses against us.
 #[derive(Default)]
-struct Mix(u64);
+pub struct Mix(u64);
 
 impl Hasher for Mix {
     fn finish(&self) -> u64 {
@@ -241,7 +241,10 @@ impl Maker<'_> {
         let known = self.paths.by_texts.get(texts.as_slice()).cloned();
         let path = known.unwrap_or_else(|| {
             let path = Arc::new(self.work_out(said, is_primary, is_point));
-            if self.paths.by_texts.len() < PATHS_MAX {
+            // What is over the limit of subjects is without limit.
+            let is_bounded =
+                !path.is_overflowed && !path.steps.iter().any(|step| self.subjects.is_overflow(step.subject));
+            if is_bounded && self.paths.by_texts.len() < PATHS_MAX.max(2 * self.subjects_max) {
                 self.paths.by_texts.insert(texts.clone().into_boxed_slice(), Arc::clone(&path));
             }
             path

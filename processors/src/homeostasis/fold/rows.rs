@@ -133,9 +133,8 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
 fn refresh_next(windows: &mut Windows, span: Span, subject: u64) {
     let later = windows.range_mut((Bound::Excluded(span), Bound::Unbounded));
     for (_, window) in later {
-        if let Some(pane) = window.pane_mut(subject).filter(|pane| !pane.raw.is_empty()) {
-            (pane.is_fresh, pane.is_touched) = (true, true);
-            (window.is_fresh, window.is_touched) = (true, true);
+        if window.pane(subject).is_some_and(|pane| !pane.raw.is_empty()) {
+            window.refresh_subject(subject);
             return;
         }
     }
@@ -144,16 +143,13 @@ fn refresh_next(windows: &mut Windows, span: Span, subject: u64) {
 /// Finds the panes of a route in a window, and tells them what its texts say.
 fn settle(route: &mut Route, span: Span, window: &mut Window, subjects: &mut Subjects, texts: &Said<'_>) {
     route.span = Some(span);
-    window.is_fresh = true;
-    window.is_touched = true;
     for stop in &mut route.stops {
         let (at, is_new) = window.locate(stop.step.subject);
         if is_new {
             subjects.hold(stop.step.subject);
         }
+        window.refresh(at);
         let pane = window.at(at);
-        pane.is_fresh = true;
-        pane.is_touched = true;
         stop.place = (at, if route.is_point { 0 } else { pane.locate(stop.step.slot) });
         let provenance = &mut pane.provenance;
         provenance.service.note(texts.get(TextColumn::Service));

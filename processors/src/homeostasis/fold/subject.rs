@@ -2,6 +2,7 @@
 //! number, given in the order of first appearance and never again, by which panes name it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::episode::Episode;
 use super::epoch::judged_of;
+use super::few::Few;
 use super::long::{Long, Sums};
 use super::ruled::{Group, Judged, Ruled};
 
@@ -41,12 +43,12 @@ pub enum Identity {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
     /// Who it is.
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// Measure → its episode.
-    pub episodes: BTreeMap<String, Episode>,
+    pub episodes: Few<Episode>,
     /// Measure → what is remembered beyond its panes; only where a rule needs it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub long: BTreeMap<String, Long>,
+    #[serde(default, skip_serializing_if = "Few::is_empty")]
+    pub long: Few<Long>,
     /// Whether it was told that nothing comes of it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_silent: bool,
@@ -64,7 +66,7 @@ pub struct Subject {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Subjects {
-    by_identity: BTreeMap<Identity, u64>,
+    by_identity: BTreeMap<Arc<Identity>, u64>,
     all: BTreeMap<u64, Subject>,
     /// Those with an episode that the passing of time can move.
     watched: BTreeSet<u64>,
@@ -112,9 +114,9 @@ impl Subjects {
         let number = self.next;
         self.next += 1;
         let subject = Subject {
-            identity,
-            episodes: BTreeMap::new(),
-            long: BTreeMap::new(),
+            identity: Arc::new(identity),
+            episodes: Few::default(),
+            long: Few::default(),
             is_silent: false,
             panes: 0,
             is_touched: true,
@@ -126,9 +128,19 @@ impl Subjects {
 
     /// Takes a subject back from a checkpoint.
     pub fn put(&mut self, number: u64, subject: Subject) {
-        self.by_identity.insert(subject.identity.clone(), number);
+        self.by_identity.insert(Arc::clone(&subject.identity), number);
         self.all.insert(number, subject);
         self.watch(number);
+    }
+
+    /// Whether it stands for those over the limit.
+    pub fn is_overflow(&self, number: u64) -> bool {
+        self.all.get(&number).is_some_and(|subject| match &*subject.identity {
+            Identity::Requirement { labels, .. } => {
+                !labels.is_empty() && labels.values().all(|label| label == OVERFLOW)
+            }
+            Identity::Node { .. } => false,
+        })
     }
 
     /// The subject of a number.
@@ -172,7 +184,7 @@ impl Subjects {
         for judged in group.measures.iter().filter(|judged| judged.is_remembered()) {
             let name = &judged.expected.measure.name;
             if !subject.long.contains_key(name) {
-                subject.long.insert(name.clone(), Long::new(now));
+                subject.long.insert(name, Long::new(now));
                 subject.is_touched = true;
             }
         }
@@ -194,9 +206,9 @@ impl Subjects {
         for number in numbers {
             let Some(subject) = self.all.get_mut(&number) else { continue };
             let group = ruled.group_of(&subject.identity);
-            let remembered = |name: &String| {
+            let remembered = |name: &str| {
                 let measures = group.map_or(&[][..], |group| &group.measures);
-                measures.iter().any(|judged| judged.expected.measure.name == *name && judged.is_remembered())
+                measures.iter().any(|judged| judged.expected.measure.name == name && judged.is_remembered())
             };
             let before = subject.long.len();
             subject.long.retain(|name, _| remembered(name));
@@ -256,7 +268,7 @@ impl Subjects {
             let Some(subject) = self.all.get_mut(&number) else { continue };
             let is_live = subject.episodes.values().any(Episode::is_live);
             let has_labels =
-                matches!(&subject.identity, Identity::Requirement { labels, .. } if !labels.is_empty());
+                matches!(&*subject.identity, Identity::Requirement { labels, .. } if !labels.is_empty());
             let waits = ruled.group_of(&subject.identity).map_or(Duration::ZERO, Group::waits);
             let mut is_idle = has_labels && !is_live && subject.panes == 0;
             for long in subject.long.values_mut() {
@@ -318,7 +330,7 @@ impl Subjects {
     pub fn fall_silent(&mut self, number: u64) {
         let Some(subject) = self.get_mut(number).filter(|subject| !subject.is_silent) else { return };
         subject.is_silent = true;
-        let identity = subject.identity.clone();
+        let identity = Arc::clone(&subject.identity);
         self.silent_one(&identity);
     }
 

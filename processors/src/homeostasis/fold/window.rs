@@ -2,12 +2,15 @@
 //! wholly inside or outside of every window, hold the rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
 use homeostat_pipeline::clock::Timestamp;
 
 use super::super::model;
+use super::long::Sums;
 use super::pane::Pane;
+use super::route::Mix;
 
 /// End and start: windows are judged in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +52,9 @@ pub struct Window {
     /// Whether a pane holds points that count since a start: later windows look back at them.
     pub has_raw: bool,
     panes: Vec<(u64, Pane)>,
-    by_subject: HashMap<u64, usize>,
+    /// Places of the panes with new rows: a late row costs no walk over all panes.
+    fresh: Vec<usize>,
+    by_subject: HashMap<u64, usize, BuildHasherDefault<Mix>>,
 }
 
 impl Window {
@@ -70,9 +75,43 @@ impl Window {
     pub fn put(&mut self, subject: u64, pane: Pane) -> usize {
         let at = self.panes.len();
         self.has_raw |= !pane.raw.is_empty();
+        if pane.is_fresh {
+            self.fresh.push(at);
+        }
         self.by_subject.insert(subject, at);
         self.panes.push((subject, pane));
         at
+    }
+
+    /// Rows came for the pane at this place.
+    pub fn refresh(&mut self, place: usize) {
+        (self.is_fresh, self.is_touched) = (true, true);
+        let pane = &mut self.panes[place].1;
+        pane.is_touched = true;
+        if !std::mem::replace(&mut pane.is_fresh, true) {
+            self.fresh.push(place);
+        }
+    }
+
+    /// The same for the pane of a subject, when it is there.
+    pub fn refresh_subject(&mut self, subject: u64) {
+        if let Some(place) = self.by_subject.get(&subject).copied() {
+            self.refresh(place);
+        }
+    }
+
+    /// Subject and pane of those with new rows.
+    pub fn fresh(&self) -> impl Iterator<Item = (u64, &Pane)> {
+        self.fresh.iter().map(|place| (self.panes[*place].0, &self.panes[*place].1))
+    }
+
+    /// The pane of a subject was judged with all its rows.
+    pub fn settle(&mut self, subject: u64, version: u32, sums: Vec<(String, Sums)>) {
+        (self.is_fresh, self.is_touched) = (false, true);
+        self.fresh.clear();
+        let Some(place) = self.by_subject.get(&subject) else { return };
+        let pane = &mut self.panes[*place].1;
+        (pane.is_fresh, pane.is_touched, pane.version, pane.sums) = (false, true, version, sums);
     }
 
     /// The pane at a place that [`Window::locate`] gave.
@@ -142,8 +181,7 @@ pub fn due(
             } else if panes.is_fresh
                 && let Some(corrected) = ends.entry(end).or_insert_with(|| Some(BTreeSet::new()))
             {
-                let fresh = panes.panes().iter().filter(|(_, pane)| pane.is_fresh);
-                corrected.extend(fresh.map(|(subject, _)| *subject));
+                corrected.extend(panes.fresh().map(|(subject, _)| subject));
             }
             end = end + window.every;
         }
@@ -191,9 +229,10 @@ mod tests {
         let mut windows = Windows::new();
         for (start, is_fresh) in panes {
             let window = windows.entry(Span::around(at(*start), Duration::from_secs(every))).or_default();
-            window.is_fresh |= is_fresh;
             let (place, _) = window.locate(u64::try_from(*start).unwrap());
-            window.at(place).is_fresh = *is_fresh;
+            if *is_fresh {
+                window.refresh(place);
+            }
         }
         let (due, _) = due(&windows, at(now), at(closed_through), &window);
         let found: Vec<(Timestamp, Vec<u64>)> = due

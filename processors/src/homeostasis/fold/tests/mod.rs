@@ -1,6 +1,7 @@
 //! Tests of the fold as a whole: against a brute-force oracle, over checkpoints, and the steps that only entries can bring about.
 
 mod adjust;
+mod crowds;
 mod decisions;
 mod gaps;
 mod inhibition;

@@ -103,7 +103,7 @@ fn check(fold: &mut Fold, sliders: &mut Sliders, all: &[Seen], end: f64, slide: 
     };
     let (_, cases) = gather.all(&[Due { span, corrected: None }]);
     for case in cases {
-        let super::super::subject::Identity::Requirement { labels, .. } = case.identity else { continue };
+        let super::super::subject::Identity::Requirement { labels, .. } = &**case.identity else { continue };
         let service = labels.get("service.name").map(String::as_str);
         let within = |length: f64| values(all, service, end, length);
         let whole = within(SIZE.into());
