@@ -59,6 +59,7 @@ fn evidence(window: i64, subjects: std::ops::Range<u64>) -> Entry {
     for subject in subjects {
         let random = mixed(subject ^ mixed(window.cast_unsigned()));
         let slow = if subject.is_multiple_of(100) { 20.0 } else { 1.0 };
+        let service = rows.intern(&format!("checkout-service-{subject:07}"));
         rows.push(Row {
             time: Timestamp::from_nanos(window + (random % 200_000_000_000).cast_signed()),
             signal: Signal::Traces,
@@ -74,7 +75,7 @@ fn evidence(window: i64, subjects: std::ops::Range<u64>) -> Entry {
             concept: Text::NONE,
             regime: Text::NONE,
             policy: Text::NONE,
-            service: rows.intern(&format!("checkout-service-{subject:07}")),
+            service,
             environment: test,
             name: Text::NONE,
             measure: Text::NONE,
