@@ -1,6 +1,9 @@
 //! SIGHUP, in whole programs: what changes changes at once or not at all, and no connection, request, window or deviation is lost or
 //! doubled by it.
 
+mod sinks;
+
+use std::collections::BTreeMap;
 mod found;
 
 use std::net::SocketAddr;
