@@ -23,6 +23,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::callers;
+use crate::tracer;
 
 /// The page that says what every metric means; its rows are also the HELP lines.
 const PAGE: &str = include_str!("../docs/metrics.md");
@@ -158,12 +159,8 @@ impl Admin {
 
 /// Who this is: the Collector's names in Prometheus's spelling; an attribute that is null is left out.
 fn target_info(resource: &BTreeMap<String, Option<String>>) -> Vec<(String, String)> {
-    let own = [("service.name", "homeostat"), ("service.version", env!("CARGO_PKG_VERSION"))];
-    let mut all: BTreeMap<&str, Option<&str>> =
-        own.into_iter().map(|(key, value)| (key, Some(value))).collect();
-    all.extend(resource.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
-    let spelt = |key: &str| key.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-    all.into_iter().filter_map(|(key, value)| Some((spelt(key), value?.to_owned()))).collect()
+    let spelt = |key: String| key.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    tracer::resource(resource).into_iter().map(|(key, value)| (spelt(key), value)).collect()
 }
 
 #[derive(Clone)]

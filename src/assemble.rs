@@ -17,7 +17,7 @@ use homeostat_pipeline::extension::Extensions;
 use homeostat_pipeline::interest::Interest;
 use homeostat_pipeline::merging::Merging;
 use homeostat_pipeline::registry::{Component, Context, Role, Settings};
-use homeostat_pipeline::settings::At;
+use homeostat_pipeline::settings::{At, Files};
 use homeostat_pipeline::sockets::Sockets;
 use homeostat_pipeline::storage::{StorageSettings, Store};
 use homeostat_pipeline::tasks::Tasks;
@@ -309,6 +309,26 @@ impl Opener {
         let life = context.stop.clone().drop_guard();
         let component = settings.open(context).await.with_context(|| format!("cannot start `{id}`"))?;
         Ok((component, life))
+    }
+
+    /// An exporter that no pipeline names; it lives as long as the process.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn telemetry_exporter(
+        &self,
+        id: &str,
+        settings: &dyn Settings,
+        files: &Files,
+    ) -> anyhow::Result<Arc<dyn TelemetryExporter>> {
+        let context = Context { id: id.to_owned(), files: files.clone(), ..self.base.clone() };
+        match settings.open(context).await.with_context(|| format!("cannot start `{id}`"))? {
+            Component::TelemetryExporter(exporter) => Ok(exporter),
+            Component::Receiver(_)
+            | Component::Processor(_)
+            | Component::Analyzer(_)
+            | Component::FindingExporter(_) => bail!("`{id}` opened as something that is no exporter"),
+        }
     }
 
     async fn open_exporters(

@@ -12,7 +12,7 @@ use homeostat_pipeline::settings::{Files, Node, Problem, Value, did_you_mean};
 
 use crate::assemble::used;
 use crate::components::sections;
-use crate::{admin, cli, extensions, logs, output};
+use crate::{admin, cli, extensions, logs, output, tracer};
 
 /// A configuration whose every part was read.
 pub struct Configuration {
@@ -101,6 +101,7 @@ pub fn from_sources(
     }
     let own = &spec.service.telemetry;
     problems.extend(logs::check(&own.logs));
+    problems.extend(tracer::problems(&own.traces, &files));
     let endpoint = own.metrics.listens_at();
     if let Err(why) = admin::address(&endpoint.value, own.metrics.insecure) {
         problems.push(Problem::error(&endpoint.at, why));

@@ -28,6 +28,7 @@ mod run;
 mod schema;
 mod silence;
 mod test;
+mod tracer;
 mod validate;
 mod why;
 

@@ -29,6 +29,7 @@ use crate::extensions;
 use crate::logs;
 use crate::receivers::Receivers;
 use crate::reload::{self, FileWatch, Trigger};
+use crate::tracer;
 
 /// What of the stop's time is the receivers' to finish what they took; the rest is for the fold and the exporters.
 const RECEIVERS_SHARE: f64 = 0.4;
@@ -49,6 +50,8 @@ pub struct Instance {
     drain: CancellationToken,
     stop: CancellationToken,
     ledger: LedgerReader,
+    /// Sends own spans, where they are on.
+    spans: Option<tracer::Sending>,
     /// Receiver id → where it listens.
     pub addresses: BTreeMap<String, Vec<SocketAddr>>,
     /// `/metrics`, `/healthz`, `/readyz`.
@@ -82,6 +85,9 @@ impl Instance {
         let Assembly { plan, mut opened, opener } =
             assemble(&configuration, clock, sockets.clone(), stop.clone()).await?;
         let ledger = plan.store.ledger.reader();
+        let own = &service.telemetry;
+        let resource = tracer::resource(&own.resource);
+        let spans = tracer::Sending::start(&own.traces, resource, &configuration.files, &opener).await?;
         let engine = Arc::new(Engine::start(plan)?);
         let ask: Ask = Arc::new({
             let (engine, drain) = (Arc::clone(&engine), drain.clone());
@@ -111,6 +117,7 @@ impl Instance {
             drain,
             stop,
             ledger,
+            spans,
             admin_address,
         };
         for (id, check) in checks {
@@ -174,6 +181,9 @@ impl Instance {
         self.engine.stop_taking();
         self.receivers.stop(start + self.shutdown.mul_f64(RECEIVERS_SHARE)).await;
         self.engine.stop(start + self.shutdown).await;
+        if let Some(spans) = self.spans.take() {
+            spans.stop(start + self.shutdown).await;
+        }
         self.opener.tasks().finish(start + self.shutdown.saturating_sub(tasks::LAST)).await;
         self.stop.cancel();
         while self.pages.join_next().await.is_some() {}

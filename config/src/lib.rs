@@ -14,7 +14,10 @@ pub use schema::{BASE, Kind, schema};
 pub use set::set;
 pub use shipped::{DEMO, DEMO_MODEL, GATEWAY, MODEL, QUICKSTART, SIDECAR};
 pub use shown::{Show, shown};
-pub use spec::{Block, Journal, Level, Logs, Metrics, Named, Pipeline, Service, Spec, Storage, Telemetry};
+pub use spec::{
+    Batch, Block, Compression, Journal, Level, Logs, Metrics, Named, Pipeline, Protocol, Service, Spec,
+    Storage, Telemetry, TraceExporter, Traces,
+};
 pub use substitute::{Lookup, substitute};
 pub use write::{write, write_json};
 pub use yaml::parse;

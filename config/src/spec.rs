@@ -12,8 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod telemetry;
+mod traces;
 
 pub use telemetry::{Level, Logs, Metrics, Telemetry};
+pub use traces::{Batch, Compression, Exporter as TraceExporter, Protocol, Traces};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]

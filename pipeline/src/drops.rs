@@ -380,9 +380,19 @@ pub static DELIVERY_DEAD_LETTER: Reason = Reason::new(
     "findings",
     "Findings that a sink refused for good; see `components/dead-letters`",
 );
+/// Own spans beyond `max_queue_size` of `service.telemetry.traces`.
+pub static TRACER_FULL: Reason =
+    Reason::new("tracer", "full", "spans", "Own spans beyond `max_queue_size` of `service.telemetry.traces`");
+/// Own spans that their backend did not take; nobody sends them again.
+pub static TRACER_FAILED: Reason = Reason::new(
+    "tracer",
+    "failed",
+    "spans",
+    "Own spans that their backend did not take; nobody sends them again",
+);
 
 /// All of them.
-pub static ALL: [&Reason; 46] = [
+pub static ALL: [&Reason; 48] = [
     &RECEIVER_UNAVAILABLE,
     &RECEIVER_MALFORMED,
     &RECEIVER_TOO_LARGE,
@@ -429,6 +439,8 @@ pub static ALL: [&Reason; 46] = [
     &LEDGER_LOST,
     &LEDGER_UNREADABLE,
     &DELIVERY_DEAD_LETTER,
+    &TRACER_FULL,
+    &TRACER_FAILED,
 ];
 
 #[cfg(test)]

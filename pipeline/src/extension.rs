@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -97,6 +99,12 @@ pub struct Auth {
     pub authenticator: At<String>,
 }
 
+/// `user:password` of an `authorization` header of the Basic scheme (RFC 7617), in any case of its name.
+pub fn basic(authorization: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, rest) = authorization.split_at_checked(6)?;
+    scheme.eq_ignore_ascii_case(b"basic ").then(|| STANDARD.decode(rest.trim_ascii()).ok()).flatten()
+}
+
 /// Whether two secrets are the same, in a time that does not depend on where they differ.
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     // `blake3::Hash` is compared in constant time.
@@ -150,5 +158,18 @@ impl Extensions {
                 format!("the authenticator `{}` has nothing for exporters (`client_auth`)", id.value);
             Problem::error(&id.at, message)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_basics_in_any_case_and_base64_of_a_pair() {
+        assert_eq!(basic(b"bAsIc  bWU6aHVudGVyMg== "), Some(b"me:hunter2".to_vec()));
+        for wrong in [&b""[..], b"Basic", b"Bearer bWU6aHVudGVyMg==", b"Basic bWU6aHVudGVyMg", b"Basic *"] {
+            assert_eq!(basic(wrong), None, "{wrong:?}");
+        }
     }
 }

@@ -32,4 +32,5 @@ pub mod sockets;
 pub mod steady;
 pub mod storage;
 pub mod tasks;
+pub mod tracer;
 pub mod watch;

@@ -210,6 +210,10 @@ extensions:
 service:
   storage: none
   extensions: [bearertokenauth]
+  telemetry:
+    traces:
+      processors:
+        - batch: { exporter: { otlp: { endpoint: "http://127.0.0.1:1/canary-path", headers: [{ name: x-key, value: canary-8 }] } } }
   pipelines:
     feedback: { receivers: [otlp], processors: [tag, homeostasis], exporters: [otlp, nats, postgres, kg] }
 "#;

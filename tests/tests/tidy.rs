@@ -97,7 +97,7 @@ const DOORS: [(&str, &[&str]); 12] = [
     ("oxigraph", &["exporters/src/kg"]),
     ("redb", &["pipeline/src/checkpoint"]),
     ("saphyr_parser", &["config/src"]),
-    ("prost", &["receivers/src/otlp", "exporters/src/otlp", "src/demo"]),
+    ("prost", &["receivers/src/otlp", "exporters/src/otlp", "src/demo", "src/tracer"]),
 ];
 
 #[test]

@@ -6,6 +6,8 @@ use homeostat_pipeline::settings::{At, Position};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::traces::Traces;
+
 /// `service.telemetry`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -14,6 +16,8 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// Own logs.
     pub logs: Logs,
+    /// Own traces.
+    pub traces: Traces,
     /// What is said of this instance: `service.name` and the like, as labels of the metric `target_info`.
     pub resource: BTreeMap<String, Option<String>>,
 }

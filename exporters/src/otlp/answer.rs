@@ -1,6 +1,6 @@
 //! What the answer to an attempt means (OTLP specification, "Failures").
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use homeostat_pipeline::batch::Compression;
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tonic::Code;
 
 use super::attempt::{JSON, PREFIX_BYTES};
+use super::retry_after;
 
 /// What is kept of an answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -67,7 +68,10 @@ pub async fn read_http(response: http::Response<Incoming>, now: Timestamp) -> Ou
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => later(retry_after(&parts.headers, now), reason),
+        | StatusCode::GATEWAY_TIMEOUT => {
+            let after = parts.headers.get(header::RETRY_AFTER).map(HeaderValue::as_bytes);
+            later(after.and_then(|after| retry_after::read(after, now)), reason)
+        }
         StatusCode::PAYLOAD_TOO_LARGE => Outcome::Never { cause: Cause::TooLarge, reason },
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Outcome::Never { cause: Cause::Unsupported, reason },
         _ => Outcome::Never { cause: Cause::Backend, reason },
@@ -214,16 +218,6 @@ fn said(words: &str) -> String {
     } else {
         format!(": {}", &words[..words.floor_char_boundary(WORDS_MAX)])
     }
-}
-
-/// Seconds, or a date (RFC 9110, section 10.2.3); one that has passed is now.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some((Timestamp::ZERO + date).since(now))
 }
 
 struct GrpcStatus {
@@ -374,23 +368,6 @@ mod tests {
         headers.insert("grpc-message", HeaderValue::from_static(words));
         let outcome = GrpcStatus::read(&headers).map(|status| status.outcome(&[], true)).unwrap();
         assert_eq!(kind(&outcome), "too large");
-    }
-
-    #[test]
-    fn a_time_to_come_back_is_seconds_or_a_date() {
-        let now = Timestamp::parse("1994-11-06T08:49:30Z").unwrap();
-        for (value, expected) in [
-            ("7", Some(7)),
-            (" 0 ", Some(0)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
-            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(7)),
-            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
-            ("soon", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(value));
-            assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{value}");
-        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod attempt;
 mod begun;
 mod client;
 mod parcel;
+mod retry_after;
 mod sending;
 mod settings;
 mod spool;

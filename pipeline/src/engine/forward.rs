@@ -20,6 +20,7 @@ use crate::contract::{Taken, TelemetryExporter};
 use crate::drops;
 use crate::finding::hex;
 use crate::refusal::Refusal;
+use crate::tracer;
 
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 const MAX_REMEMBERED: usize = 10_000;
@@ -70,6 +71,8 @@ impl Outlet {
     }
 
     async fn export(&self, telemetry: &Telemetry, deadline: Instant) -> Result<Taken, Refusal> {
+        let signal = telemetry.signal;
+        let span = tracer::child(|| format!("exporter/{}/{}", self.id, signal.name()));
         let outcome = self.exporter.export(telemetry, deadline).await;
         let meters = &self.meters[telemetry.signal as usize];
         let sent = match &outcome {
@@ -86,6 +89,13 @@ impl Outlet {
             Err(Refusal::Rejected { .. }) => &drops::EXPORTER_REFUSED,
         };
         reason.count_with(telemetry.records - sent, || hex(&telemetry.hash().0));
+        if let Some(mut span) = span {
+            span.number("items.sent", sent);
+            span.number("items.failed", telemetry.records - sent);
+            if let Err(refusal) = &outcome {
+                span.fail(refusal);
+            }
+        }
         if self.complaint.note(outcome.is_ok(), Instant::now()) {
             self.say(&outcome);
         }

@@ -56,6 +56,7 @@ async fn call(intake: &Intake, request: Request<Incoming>, peer: IpAddr) -> Resu
             .min(PATIENCE_MAX),
     };
     let deadline = Instant::now() + patience;
+    let span = intake.span(signal, request.headers());
     let encoding = read_encoding(request.headers().get_all("grpc-encoding"))?;
     let mut account = intake.account(peer, request.headers())?;
     let mut body = request.into_body();
@@ -73,7 +74,7 @@ async fn call(intake: &Intake, request: Request<Incoming>, peer: IpAddr) -> Resu
     };
     let wire = whole.slice(PREFIX_BYTES..);
     intake
-        .take(Arrival { signal, content: Content::Protobuf, compression, wire, deadline }, &mut account)
+        .take(Arrival { signal, content: Content::Protobuf, compression, wire, deadline, span }, &mut account)
         .await
 }
 

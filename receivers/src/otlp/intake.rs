@@ -14,6 +14,7 @@ use homeostat_pipeline::engine::Inlet;
 use homeostat_pipeline::extension::Guard;
 use homeostat_pipeline::otlp;
 use homeostat_pipeline::refusal::{Answer, Cause, Refusal};
+use homeostat_pipeline::tracer::{self, Span};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::time::Instant;
 
@@ -88,6 +89,8 @@ pub struct Arrival {
     pub wire: Bytes,
     /// Until when its sender waits.
     pub deadline: Instant,
+    /// The request's own span; none where it has none.
+    pub span: Option<Span>,
 }
 
 impl Intake {
@@ -126,12 +129,42 @@ impl Intake {
         Ok(())
     }
 
+    /// The span of a request that is to be taken, named as the Collector names it; none where spans are off.
+    pub fn span(&self, signal: Signal, headers: &HeaderMap) -> Option<Span> {
+        let name = || {
+            let what = match signal {
+                Signal::Traces => "TraceDataReceived",
+                Signal::Metrics => "MetricsReceived",
+                Signal::Logs => "LogsReceived",
+            };
+            format!("receiver/{}/{what}", self.meter.receiver())
+        };
+        tracer::request(name, headers.get("traceparent").map(HeaderValue::as_bytes))
+    }
+
     /// Inflates, transcodes what is JSON, walks, submits, counts. The empty message is an empty request, and taken.
     ///
     /// # Errors
     /// Those of the steps.
-    pub async fn take(&self, arrival: Arrival, account: &mut Account) -> Result<Taken, Refusal> {
-        let Arrival { signal, content, compression, wire, deadline } = arrival;
+    pub async fn take(&self, mut arrival: Arrival, account: &mut Account) -> Result<Taken, Refusal> {
+        let mut records = 0;
+        let Some(mut span) = arrival.span.take() else {
+            return self.pass(arrival, account, &mut records).await;
+        };
+        let Arrival { signal, content, .. } = arrival;
+        let result = span.of(self.pass(arrival, account, &mut records)).await;
+        self.meter.tell(&mut span, signal, content, records, &result);
+        result
+    }
+
+    /// The same, and how many records there are.
+    async fn pass(
+        &self,
+        arrival: Arrival,
+        account: &mut Account,
+        records: &mut u64,
+    ) -> Result<Taken, Refusal> {
+        let Arrival { signal, content, compression, wire, deadline, span: _ } = arrival;
         if wire.is_empty() {
             return Ok(Taken::default());
         }
@@ -146,7 +179,8 @@ impl Intake {
         if body.is_empty() {
             return Ok(Taken::default());
         }
-        let records = otlp::walk(signal, &body)?;
+        *records = otlp::walk(signal, &body)?;
+        let records = *records;
         let frame = Frame { content, compression, bytes: wire };
         let submitting = self.meter.submitting(signal, records);
         let result = self.gate.submit(Telemetry { signal, frame, body, records }, deadline).await;

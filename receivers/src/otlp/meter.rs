@@ -1,9 +1,10 @@
 //! What a listener counts. Handles are resolved once, never per request.
 
-use homeostat_pipeline::batch::Signal;
+use homeostat_pipeline::batch::{Content, Signal};
 use homeostat_pipeline::contract::Taken;
 use homeostat_pipeline::drops::{self, Reason};
 use homeostat_pipeline::refusal::{Cause, Refusal};
+use homeostat_pipeline::tracer::Span;
 use metrics::{Counter, counter};
 
 use super::connection::End;
@@ -54,6 +55,7 @@ fn reason(refusal: &Refusal) -> &'static Reason {
 /// The counters of one listener.
 pub struct Meter {
     receiver: String,
+    transport: &'static str,
     requests: [Counter; OUTCOMES.len()],
     accepted: [Counter; Signal::ALL.len()],
     refused: [Counter; Signal::ALL.len()],
@@ -92,6 +94,7 @@ impl Meter {
         };
         Meter {
             receiver: receiver.to_owned(),
+            transport,
             requests: OUTCOMES.map(request),
             accepted: Signal::ALL.map(accepted),
             refused: Signal::ALL.map(refused),
@@ -99,6 +102,36 @@ impl Meter {
             connections_refused: counter!("homeostat_receiver_connections_refused_total", &labels),
             silent: cut("silent"),
             faulty: cut("fault"),
+        }
+    }
+
+    /// The receiver's id.
+    pub fn receiver(&self) -> &str {
+        &self.receiver
+    }
+
+    /// Says in the request's own span how it ended, in the words of the Collector.
+    pub fn tell(
+        &self,
+        span: &mut Span,
+        signal: Signal,
+        content: Content,
+        records: u64,
+        result: &Result<Taken, Refusal>,
+    ) {
+        let [accepted, refused] = match signal {
+            Signal::Traces => ["accepted_spans", "refused_spans"],
+            Signal::Metrics => ["accepted_metric_points", "refused_metric_points"],
+            Signal::Logs => ["accepted_log_records", "refused_log_records"],
+        };
+        span.text("receiver", self.receiver.as_str());
+        span.text("transport", self.transport);
+        span.text("format", if content == Content::Json { "json" } else { "protobuf" });
+        let taken = if result.is_ok() { records } else { 0 };
+        span.number(accepted, taken);
+        span.number(refused, records - taken);
+        if let Err(refusal) = result {
+            span.fail(refusal);
         }
     }
 

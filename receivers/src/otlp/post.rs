@@ -138,11 +138,12 @@ async fn post(
         }
     };
     let deadline = Instant::now() + PATIENCE;
+    let span = intake.span(signal, &parts.headers);
     let compression = read_encoding(parts.headers.get_all(header::CONTENT_ENCODING))?;
     let mut account = intake.account(peer, &parts.headers)?;
     let framing = Framing::Whole { length: body.size_hint().exact() };
     let wire = body::read(body, framing, intake.message_bytes_max, intake.pace, &mut account).await?;
-    intake.take(Arrival { signal, content, compression, wire, deadline }, &mut account).await
+    intake.take(Arrival { signal, content, compression, wire, deadline, span }, &mut account).await
 }
 
 /// Whether the content type, without its parameters, is `kind`.

@@ -5,6 +5,9 @@
 
 mod language;
 mod oracle;
+// The exporters as a whole would bring their sinks into the fuzzers.
+#[path = "../../../exporters/src/otlp/retry_after.rs"]
+mod retry_after;
 mod stored;
 mod wire;
 
@@ -22,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("inflate", wire::inflate),
     ("grpc_frame", wire::grpc_frame),
     ("status", wire::status),
+    ("headers", wire::headers),
     ("times", language::times),
     ("selector", language::selector),
     ("condition", language::condition),

@@ -9,15 +9,18 @@ use bytes::Bytes;
 use futures::stream;
 use homeostat_pipeline::batch::{Compression, Signal};
 use homeostat_pipeline::budget::Budget;
+use homeostat_pipeline::clock::Timestamp;
+use homeostat_pipeline::extension;
 use homeostat_pipeline::otlp::status::{Response, Status};
 use homeostat_pipeline::otlp::walk;
+use homeostat_pipeline::tracer::Parent;
 use homeostat_receivers::otlp::account::Account;
 use homeostat_receivers::otlp::body::{self, Framing, PREFIX_BYTES, Pace};
 use homeostat_receivers::otlp::{inflate as inflating, json as transcoding};
 use http_body::Frame;
 use http_body_util::StreamBody;
 
-use crate::oracle;
+use crate::{oracle, retry_after};
 
 /// The largest message in here.
 const CAP: usize = 1 << 16;
@@ -134,4 +137,17 @@ pub fn status(data: &[u8]) {
         let again = Response::decode(&response.encode()).expect("our own bytes are read");
         assert_eq!((again.rejected, &again.message), (response.rejected, &response.message));
     }
+}
+
+/// `traceparent`, `authorization` of the Basic scheme, and `Retry-After`: what is read of the first is what it is written as again.
+pub fn headers(data: &[u8]) {
+    if let Some(parent) = Parent::read(data) {
+        assert_eq!(Parent::read(parent.write().as_bytes()), Some(parent));
+        assert!(parent.trace_id != [0; 16] && parent.span_id != [0; 8]);
+    }
+    if let Some(pair) = extension::basic(data) {
+        assert!(pair.len() < data.len(), "base64 is longer than what it stands for");
+    }
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    let _ = retry_after::read(data, now);
 }

@@ -1,10 +1,8 @@
 //! SIGHUP, in whole programs: what changes changes at once or not at all, and no connection, request, window or deviation is lost or
 //! doubled by it.
 
-mod sinks;
-
-use std::collections::BTreeMap;
 mod found;
+mod sinks;
 
 use std::net::SocketAddr;
 use std::path::Path;

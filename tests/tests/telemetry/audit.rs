@@ -159,6 +159,12 @@ const PROVOKED: &[(&str, &str, &str)] = &[
         "pipeline/src/engine/tests/delivery.rs",
         "what_a_sink_refuses_for_good_is_a_dead_letter_and_blocks_nothing",
     ),
+    ("tracer/full", "pipeline/src/tracer/mod.rs", "beyond_the_queue_spans_are_left_out_and_counted"),
+    (
+        "tracer/failed",
+        "src/tracer.rs",
+        "spans_that_their_backend_does_not_take_are_counted_and_the_next_are_sent",
+    ),
 ];
 
 fn read(path: &str) -> String {

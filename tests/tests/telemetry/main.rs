@@ -1,6 +1,7 @@
 //! What a running homeostat says of itself: its metrics by name, and a reason for everything that it did not process.
 
 mod audit;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
