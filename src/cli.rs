@@ -169,6 +169,9 @@ pub struct Replay {
     /// Another model: prints what differs between the two on the same recording
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
+    /// The severity rules that the models are judged with (`severity_rules:` of `homeostasis`)
+    #[arg(long, value_name = "FILE")]
+    pub severity_rules: Option<PathBuf>,
     /// Recorded OTLP, as the Collector's `file` exporter writes it, in order; `-` is standard input
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,

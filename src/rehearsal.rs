@@ -18,7 +18,7 @@ use homeostat_pipeline::interest::Selection;
 use homeostat_pipeline::otlp::walk;
 use homeostat_pipeline::settings::{Files, Position, Problem};
 use homeostat_processors::homeostasis::fold::{Account, Fold, FoldSettings, Tally};
-use homeostat_processors::homeostasis::model::Model;
+use homeostat_processors::homeostasis::model::{Model, Sources, Text};
 use homeostat_processors::tag::{Tag, Tagger};
 
 /// The id under which the model's epoch reaches the fold.
@@ -33,6 +33,7 @@ const TICKS_MAX: u64 = 1_000_000;
 pub struct ModelFile {
     /// The file.
     pub path: PathBuf,
+    /// All of its texts, as the journal keeps them.
     text: String,
     /// What it says.
     pub model: Model,
@@ -41,17 +42,26 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Reads a model.
+    /// Reads a model, judged by severity rules where there are some: as `homeostasis` does.
     ///
     /// # Errors
     /// Every mistake, each with its line; `at` is the place that names the file, where there is one.
-    pub fn read(path: &Path, at: Option<&Position>) -> anyhow::Result<ModelFile> {
+    pub fn read(
+        path: &Path,
+        at: Option<&Position>,
+        severity_rules: Option<(&Path, Option<&Position>)>,
+    ) -> anyhow::Result<ModelFile> {
         let files = Files { base: PathBuf::new(), embedded: BTreeMap::new(), parse: homeostat_config::parse };
-        let name = path.to_string_lossy().into_owned();
-        let text = files.text(&name, at)?;
-        let node = (files.parse)(&name, &text)?;
-        match Model::read(&node, &Model::hash_of(&text)) {
-            Ok((model, warnings)) => Ok(ModelFile { path: path.to_owned(), text, model, warnings }),
+        let text = |(path, at): (&Path, Option<&Position>)| -> anyhow::Result<Text> {
+            let name = path.to_string_lossy().into_owned();
+            Ok(Text { text: files.text(&name, at)?, name })
+        };
+        let severity_rules = severity_rules.map(text).transpose()?;
+        let sources = Sources { model: text((path, at))?, severity_rules };
+        match sources.read(files.parse) {
+            Ok((model, warnings)) => {
+                Ok(ModelFile { path: path.to_owned(), text: sources.content(), model, warnings })
+            }
             Err(problems) => {
                 let errors: Vec<String> =
                     problems.iter().filter(|problem| !problem.is_warning).map(ToString::to_string).collect();

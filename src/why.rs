@@ -12,7 +12,7 @@ pub enum Standing {
     Holds,
     /// The condition is neither true nor false, for want of this.
     Unknown(String),
-    /// The condition is true, not yet for long enough.
+    /// The condition is true, or unknown and counts as a violation; not yet for long enough.
     Pending,
     /// It fires, but this keeps it quiet.
     Quiet(Quiet),
@@ -24,9 +24,9 @@ pub enum Standing {
 pub fn standing(account: &Account, rule: &RuleAccount) -> Standing {
     match rule.verdict {
         Some(false) => Standing::Holds,
-        None => Standing::Unknown(unknown(account, rule)),
-        Some(true) if !rule.fires => Standing::Pending,
-        Some(true) => {
+        None if !rule.counts_as_violated => Standing::Unknown(unknown(account, rule)),
+        Some(true) | None if !rule.fires => Standing::Pending,
+        Some(true) | None => {
             let own = rule.quiet.as_ref().map(|(quiet, _)| *quiet);
             own.or(account.quiet).map_or(Standing::Fires, Standing::Quiet)
         }
@@ -92,6 +92,10 @@ pub fn verdict(account: &Account, rule: &RuleAccount) -> String {
         .map(|(name, value)| format!("{name} {}", value.map_or_else(|| "unknown".to_owned(), number)))
         .collect();
     let condition = format!("`{}` is", rule.condition);
+    let truth = match rule.verdict {
+        Some(_) => "true".to_owned(),
+        None => format!("unknown ({}), which the model counts as a violation", unknown(account, rule)),
+    };
     let numbers = if numbers.is_empty() { String::new() } else { format!(" ({})", numbers.join(", ")) };
     let rest = match standing(account, rule) {
         Standing::Holds => format!("{condition} false{numbers}"),
@@ -100,21 +104,21 @@ pub fn verdict(account: &Account, rule: &RuleAccount) -> String {
             account.samples, account.min_samples
         ),
         Standing::Unknown(missing) => format!("{condition} unknown: {missing}{numbers}"),
-        Standing::Pending => format!("{condition} true{numbers}, {}", pending(account.end, rule)),
+        Standing::Pending => format!("{condition} {truth}{numbers}, {}", pending(account.end, rule)),
         Standing::Quiet(Quiet::Cooldown) => {
             let until = rule.cooling_until.map_or_else(String::new, |until| format!(" until {until}"));
-            format!("{condition} true{numbers} and fires, but its cooldown keeps it quiet{until}")
+            format!("{condition} {truth}{numbers} and fires, but its cooldown keeps it quiet{until}")
         }
         Standing::Quiet(Quiet::Silenced) => {
-            format!("{condition} true{numbers} and fires, but {} keeps it quiet", by(rule, "a silence"))
+            format!("{condition} {truth}{numbers} and fires, but {} keeps it quiet", by(rule, "a silence"))
         }
         Standing::Quiet(Quiet::Inhibited) => {
             let by = by(rule, "the rule that inhibits it");
             format!(
-                "{condition} true{numbers} and fires, but {by} fires too and keeps it quiet (`inhibited_by`)"
+                "{condition} {truth}{numbers} and fires, but {by} fires too and keeps it quiet (`inhibited_by`)"
             )
         }
-        Standing::Fires => format!("{condition} true{numbers} and fires"),
+        Standing::Fires => format!("{condition} {truth}{numbers} and fires"),
     };
     format!("{} (line {}): {rest}", rule.id, rule.line)
 }
@@ -137,4 +141,66 @@ fn pending(end: Timestamp, rule: &RuleAccount) -> String {
 pub fn lines(account: &Account) -> Vec<String> {
     let rules = account.rules.iter().map(|rule| format!("  {}", verdict(account, rule)));
     std::iter::once(window(account)).chain(rules).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use homeostat_pipeline::finding::Severity;
+    use homeostat_processors::homeostasis::fold::Phase;
+
+    use super::*;
+
+    /// One rule on a measure of which nothing is known, and whether that counts as a violation.
+    fn account(counts_as_violated: bool, fires: bool) -> Account {
+        let at = Timestamp::from_millis(60_000);
+        let rule = RuleAccount {
+            id: "slow".to_owned(),
+            severity: Severity::High,
+            condition: "value > 500".to_owned(),
+            line: 7,
+            numbers: Vec::new(),
+            verdict: None,
+            counts_as_violated,
+            violated_since: counts_as_violated.then_some(Timestamp::ZERO),
+            holds_for: std::time::Duration::from_secs(120),
+            fires,
+            cooling_until: None,
+            quiet: None,
+        };
+        Account {
+            at,
+            start: Timestamp::ZERO,
+            end: at,
+            req: "REQ-A-001".to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            measure: "p95_latency_ms".to_owned(),
+            unit: "ms".to_owned(),
+            value: None,
+            samples: 2,
+            min_samples: 20,
+            is_correction: false,
+            rules: vec![rule],
+            phase: Phase::Quiet,
+            quiet: None,
+            severity: Severity::Low,
+        }
+    }
+
+    #[track_caller]
+    fn check(counts_as_violated: bool, fires: bool, standing_is: &Standing, words: &str) {
+        let account = account(counts_as_violated, fires);
+        assert_eq!(standing(&account, &account.rules[0]), *standing_is);
+        let said = verdict(&account, &account.rules[0]);
+        assert_eq!(said, format!("slow (line 7): `value > 500` is unknown{words}"));
+    }
+
+    #[test]
+    fn what_is_unknown_and_counts_as_a_violation_is_told_as_one() {
+        let counts = " (too few samples), which the model counts as a violation";
+        let unknown = Standing::Unknown("too few samples".to_owned());
+        check(false, false, &unknown, ": 2 samples, 20 are needed");
+        check(true, true, &Standing::Fires, &format!("{counts} and fires"));
+        let pending = "but pending: for 1m since 1970-01-01T00:00:00Z, and it must be more than 2m";
+        check(true, false, &Standing::Pending, &format!("{counts}, {pending}"));
+    }
 }

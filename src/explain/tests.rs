@@ -76,7 +76,7 @@ fn directory() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.yml");
     std::fs::write(&path, homeostat_config::MODEL).expect("written");
-    let model = ModelFile::read(&path, None).expect("the model is right");
+    let model = ModelFile::read(&path, None, None).expect("the model is right");
     let retention = Retention { age_max: Duration::from_secs(86_400), bytes_max: 1 << 30, free_bytes_min: 0 };
     let (mut journal, _) = Journal::open(&folder.path().join("journal"), retention).expect("it opens");
     for (time, event) in events(&model) {

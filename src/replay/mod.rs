@@ -38,7 +38,8 @@ pub fn command(arguments: &cli::Replay) -> anyhow::Result<u8> {
     }
     let mut sides = Vec::new();
     for path in std::iter::once(&arguments.model).chain(&arguments.against) {
-        let model = ModelFile::read(path, None)?;
+        let severity_rules = arguments.severity_rules.as_deref().map(|path| (path, None));
+        let model = ModelFile::read(path, None, severity_rules)?;
         model.warnings.iter().for_each(|warning| output::error(&format!("warning: {warning}")));
         sides.push(Side::new(model, arguments.lateness)?);
     }

@@ -50,7 +50,7 @@ fn framed(spans: &[Span], per_request: usize) -> Vec<u8> {
 fn model(folder: &Path, name: &str, text: &str) -> ModelFile {
     let path = folder.join(name);
     std::fs::write(&path, text).expect("written");
-    ModelFile::read(&path, None).unwrap_or_else(|error| panic!("{error:#}"))
+    ModelFile::read(&path, None, None).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 fn run(recordings: &[Vec<u8>], is_merged: bool, models: &[&str]) -> (Read, Vec<Side>) {

@@ -1,7 +1,7 @@
 //! The YAML of tests of a model.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,6 +11,7 @@ use homeostat_pipeline::settings::{At, Period, Problem, read};
 use serde::Deserialize;
 
 use super::series::expand;
+use crate::rehearsal::ModelFile;
 
 /// A file of tests.
 #[derive(Debug, Deserialize)]
@@ -18,6 +19,8 @@ use super::series::expand;
 pub struct File {
     /// The model, relative to this file.
     pub model: At<String>,
+    /// The severity rules that it is judged with, relative to this file.
+    pub severity_rules: Option<At<String>>,
     /// What holds of it.
     pub tests: Vec<Test>,
 }
@@ -202,15 +205,28 @@ impl Test {
     }
 }
 
-/// A file of tests and the path of its model.
+/// A file of tests.
 ///
 /// # Errors
 /// What cannot be read, with its line.
-pub fn load(path: &Path) -> anyhow::Result<(File, PathBuf)> {
+pub fn load(path: &Path) -> anyhow::Result<File> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let node = homeostat_config::parse(&path.to_string_lossy(), &text)?;
     let file: File = read(&node)?;
     file.tests.iter().try_for_each(Test::check)?;
-    let model = path.parent().unwrap_or(Path::new("")).join(&file.model.value);
-    Ok((file, model))
+    Ok(file)
+}
+
+impl File {
+    /// Its model, where it stands itself at `path`.
+    ///
+    /// # Errors
+    /// The model or its severity rules cannot be read.
+    pub fn model(&self, path: &Path) -> anyhow::Result<ModelFile> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let beside = |file: &At<String>| folder.join(&file.value);
+        let rules = self.severity_rules.as_ref().map(|rules| (beside(rules), &rules.at));
+        let rules = rules.as_ref().map(|(path, at)| (path.as_path(), Some(*at)));
+        ModelFile::read(&beside(&self.model), Some(&self.model.at), rules)
+    }
 }

@@ -14,7 +14,6 @@ use anyhow::{Context as _, bail};
 use regex::Regex;
 
 use crate::cli::{self, FOUND, GOOD};
-use crate::rehearsal::ModelFile;
 use report::Told;
 
 /// Runs every test of the files; exit 1 when an expectation is not met.
@@ -26,8 +25,8 @@ pub fn command(arguments: &cli::Test) -> anyhow::Result<u8> {
         arguments.run.as_deref().map(Regex::new).transpose().context("`--run` is no regular expression")?;
     let mut all = Vec::new();
     for path in files(&arguments.files)? {
-        let (file, model) = file::load(&path)?;
-        let model = ModelFile::read(&model, Some(&file.model.at))?;
+        let file = file::load(&path)?;
+        let model = file.model(&path)?;
         for test in &file.tests {
             let name = &test.name.value;
             if only.as_ref().is_some_and(|only| !only.is_match(name)) {
@@ -100,8 +99,8 @@ mod tests {
         std::fs::write(folder.path().join("model.yml"), model).expect("written");
         let path = folder.path().join(name);
         std::fs::write(&path, format!("model: model.yml\ntests:\n{yaml}")).expect("written");
-        let (file, model) = file::load(&path).unwrap_or_else(|error| panic!("{error:#}"));
-        let model = ModelFile::read(&model, None).expect("the model is right");
+        let file = file::load(&path).unwrap_or_else(|error| panic!("{error:#}"));
+        let model = file.model(&path).expect("the model is right");
         let run = |test| run::run(test, &model).expect("it runs");
         let failures = file.tests.iter().flat_map(run);
         failures
@@ -158,8 +157,8 @@ mod tests {
         let path = folder.path().join("homeostasis_model_test.yml");
         for text in [include_str!("../../config/homeostasis_model_test.yml"), block.expect("a block")] {
             std::fs::write(&path, text).expect("written");
-            let (file, model) = file::load(&path).unwrap_or_else(|error| panic!("{error:#}"));
-            let model = ModelFile::read(&model, None).expect("the model is right");
+            let file = file::load(&path).unwrap_or_else(|error| panic!("{error:#}"));
+            let model = file.model(&path).expect("the model is right");
             for test in &file.tests {
                 let failures = run::run(test, &model).expect("it runs");
                 assert!(failures.is_empty(), "{}: {failures:#?}", test.name.value);
@@ -201,11 +200,34 @@ mod tests {
                 "model: model.yml\ntests:\n  - {{ name: a, input: [{{ {input}, values: '1' }}], expect: [{{ at: 1m, {expect}, none: true }}] }}"
             );
             std::fs::write(&path, yaml).expect("written");
-            let (file, model) = file::load(&path).expect("it loads");
-            let model = ModelFile::read(&model, None).expect("the model is right");
+            let file = file::load(&path).expect("it loads");
+            let model = file.model(&path).expect("the model is right");
             let error = run::run(&file.tests[0], &model).expect_err("a mistake").to_string();
             assert!(error.contains(words) && error.contains(":3:"), "{error}");
         }
+    }
+
+    #[test]
+    fn severity_rules_decide_what_a_measure_without_rules_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+        write("model.yml", "REQ-A-001:\n  thresholds: { p95_latency_ms: { critical: 500, warning: 400 } }\n");
+        let rules = "severity_rules: { critical: { conditions: [\"value >= threshold.critical\"], actions: [log_only] } }";
+        write("rules.yml", rules);
+        let story = "tests:\n  - { name: a, interval: 10s, input: [{ req: REQ-A-001, signal: span, values: '900x180' }],\n      \
+                     expect: [{ at: 20m, req: REQ-A-001, status: open, severity: critical }] }";
+        let actions = |with: &str| {
+            let path = folder.path().join("a_test.yml");
+            std::fs::write(&path, format!("model: model.yml\n{with}{story}")).expect("written");
+            let file = file::load(&path).unwrap_or_else(|error| panic!("{error:#}"));
+            let model = file.model(&path).unwrap_or_else(|error| panic!("{error:#}"));
+            let rules = &model.model.requirements["REQ-A-001"].rules;
+            let actions =
+                rules.iter().find(|rule| rule.severity.name() == "critical").map(|rule| rule.actions.clone());
+            (run::run(&file.tests[0], &model).expect("it runs").len(), actions.unwrap_or_default())
+        };
+        assert_eq!(actions("severity_rules: rules.yml\n"), (0, vec!["log_only".to_owned()]));
+        assert!(!actions("").1.contains(&"log_only".to_owned()));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!   reload_interval: 30s            # looks at the model's file this often; left out, only SIGHUP does
 //!   severity_rules: severity_rules.yml    # may be left out: docs/model.md
 //!   tenant: ""                      # part of every deviation's fingerprint
-//!   subjects_max: 100000            # requirement × group labels, and spec nodes; further ones share the label `other`
+//!   subjects_max: 100000            # requirement × group labels, and spec nodes (at most half of it); further ones share the label `other`
 //! ```
 //!
 //! An analyzer: [`fold`] is the machine, [`model`] what it judges by, [`condition`] the language of the rules, [`sketch`] how it

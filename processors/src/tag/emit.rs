@@ -113,9 +113,11 @@ impl<'a> Session<'_, 'a> {
             self.ordinary(&row, &keys, record);
         }
         for selection in &self.plan.selections {
-            // The ordinary row of a requirement feeds all of its measures already.
+            // The ordinary row of a requirement feeds all of its measures already, or a selection takes it too; the rows of a point
+            // with the key are those of all its selections.
             let is_known = keys.all().iter().any(|found| found.key.is(&selection.req));
-            if (is_known && !selection.takes_keyed) || !selection.selector.matches(record) {
+            let is_fed = is_known && (!selection.takes_keyed || selection.signal == Signal::Metrics);
+            if is_fed || !selection.selector.matches(record) {
                 continue;
             }
             let is_twice = self.rows.rows()[first..].iter().any(|row| {

@@ -9,7 +9,7 @@ use homeostat_pipeline::finding::{Quiet, Severity};
 use serde::Serialize;
 
 use super::super::condition::Facts;
-use super::super::model::Model;
+use super::super::model::{Model, Unknown};
 use super::Fold;
 use super::decide::Phase;
 use super::episode::Episode;
@@ -68,6 +68,8 @@ pub struct RuleAccount {
     pub numbers: Vec<(String, Option<f64>)>,
     /// Violated, not violated, or unknown.
     pub verdict: Option<bool>,
+    /// Whether it counts as violated: where it is, and where it is unknown and the model counts that as a violation.
+    pub counts_as_violated: bool,
     /// Since when it is violated without a gap.
     pub violated_since: Option<Timestamp>,
     /// How long it has to be.
@@ -102,6 +104,7 @@ impl Accounts {
         all.overflowed += tally.overflowed;
         all.crowded += tally.crowded;
         all.unreadable += tally.unreadable;
+        all.unmeasured += tally.unmeasured;
     }
 }
 
@@ -142,10 +145,12 @@ impl Judgement<'_> {
         verdicts: &[Option<bool>],
         (episode, hushes): (&Episode, &[Option<Hush>]),
     ) -> Account {
+        let unknown_is = self.ruled.model.defaults.unknown_is;
         let rules = self.judged.rules.iter().zip(verdicts).zip(self.numbers).enumerate();
         let rules = rules.map(|(place, ((rule, verdict), numbers))| {
             let hush = hushes.get(place).and_then(Option::as_ref);
             let hold = episode.hold(&rule.id).copied().unwrap_or_default();
+            let counts_as_violated = verdict.unwrap_or(unknown_is == Unknown::Breach);
             RuleAccount {
                 id: rule.id.clone(),
                 severity: rule.severity,
@@ -153,9 +158,10 @@ impl Judgement<'_> {
                 line: rule.at.line,
                 numbers,
                 verdict: *verdict,
+                counts_as_violated,
                 violated_since: hold.since(),
                 holds_for: rule.holds_for,
-                fires: *verdict == Some(true) && hold.has_fired(),
+                fires: counts_as_violated && hold.has_fired(),
                 cooling_until: hold.cooling_until(rule.cooldown).filter(|until| *until > span.1),
                 quiet: hush.map(|hush| (hush.quiet, hush.by.clone())),
             }

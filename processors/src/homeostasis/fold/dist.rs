@@ -9,8 +9,10 @@ use super::ranges::Ranges;
 
 /// Exemplars kept for one pane.
 pub const EXEMPLARS_MAX: usize = 8;
-/// Fraction bits of the fixed-point sums.
+/// Fraction bits of the fixed-point sums: what is smaller than 2.3e-10 adds nothing.
 const FRACTION: i32 = 32;
+/// What is beyond this is no number that anything measures; a fixed-point sum holds some of them.
+const VALUE_MAX: f64 = 1e28;
 
 /// A trace id; zeros when there is none.
 pub type TraceId = [u8; 16];
@@ -131,7 +133,12 @@ impl Default for Dist {
     }
 }
 
-/// Fixed point: exact for the numbers that telemetry holds, and addition of integers has no order.
+/// As it is folded: zero has no sign. None where there is no number.
+fn number(value: f64) -> Option<f64> {
+    (value.abs() <= VALUE_MAX).then_some(value + 0.0)
+}
+
+/// Fixed point: exact for the numbers that telemetry holds, and addition of integers has no order, not even where it wraps.
 #[expect(clippy::cast_possible_truncation, reason = "floats saturate when they are cast")]
 fn fixed(value: f64) -> i128 {
     let scaled = value * f64::from(FRACTION).exp2();
@@ -142,19 +149,19 @@ impl Dist {
     /// Takes in one observation.
     pub fn add(&mut self, seen: &Observation, wants_low: bool) {
         self.count = self.count.saturating_add(seen.count);
-        if seen.value.is_finite() {
-            self.sum = self.sum.saturating_add(fixed(seen.value).saturating_mul(i128::from(seen.count)));
-            self.min = self.min.min(seen.value);
-            self.max = self.max.max(seen.value);
-            self.sketch.add(seen.value, seen.count);
-            self.high.offer(seen.value, seen.trace);
+        let value = number(seen.value);
+        if let Some(value) = value {
+            self.sum = self.sum.wrapping_add(fixed(value).wrapping_mul(i128::from(seen.count)));
+            self.take_extremes(value, value);
+            self.sketch.add(value, seen.count);
+            self.high.offer(value, seen.trace);
             if wants_low {
-                self.low.offer(-seen.value, seen.trace);
+                self.low.offer(-value, seen.trace);
             }
         }
         if seen.is_error {
             self.errors = self.errors.saturating_add(seen.count);
-            self.failed.offer(if seen.value.is_finite() { seen.value } else { 0.0 }, seen.trace);
+            self.failed.offer(value.unwrap_or(0.0), seen.trace);
         }
     }
 
@@ -162,7 +169,7 @@ impl Dist {
     pub fn merge(&mut self, other: &Dist) {
         self.count = self.count.saturating_add(other.count);
         self.errors = self.errors.saturating_add(other.errors);
-        self.sum = self.sum.saturating_add(other.sum);
+        self.sum = self.sum.wrapping_add(other.sum);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         self.sketch.merge(&other.sketch);
@@ -185,9 +192,19 @@ impl Dist {
         known.1 = known.1.saturating_add(if seen.is_error { seen.count } else { 0 });
     }
 
-    /// Takes in the sum of values that are in the ranges.
-    pub fn add_sum(&mut self, sum: f64) {
-        self.sum = self.sum.saturating_add(fixed(sum));
+    /// Takes in the sum of values that are in the ranges; none where nobody says it, or where it is no number.
+    pub fn add_sum(&mut self, sum: Option<f64>) {
+        match sum.and_then(number) {
+            Some(sum) => self.sum = self.sum.wrapping_add(fixed(sum)),
+            None => self.lacks_sum = true,
+        }
+    }
+
+    /// Takes in the smallest and the largest of values that are counted elsewhere.
+    pub fn take_extremes(&mut self, min: f64, max: f64) {
+        // Zero has no sign here either.
+        self.min = self.min.min(min + 0.0);
+        self.max = self.max.max(max + 0.0);
     }
 
     /// Takes in a trace whose value is counted already.
@@ -284,5 +301,28 @@ mod tests {
             dist.add(&Observation { value, count: 2, is_error: false, trace: [1; 16] }, false);
         }
         assert_eq!((dist.count, dist.sketch.count(), dist.sum(), dist.max), (8, 4, 12.0, 4.0));
+    }
+
+    #[test]
+    fn numbers_at_the_edges_come_to_the_same_in_any_order() {
+        let bytes = |values: &[f64]| {
+            let mut dist = Dist::default();
+            for value in values {
+                dist.add(&Observation { value: *value, count: 1, is_error: false, trace: [0; 16] }, false);
+            }
+            let mut out = Writer::default();
+            dist.encode(&mut out);
+            out.finish()
+        };
+        for (one, other) in [
+            ([1e30, 1e30, -1e30], [1e30, -1e30, 1e30]),
+            ([1e28, 1e28, -1e28], [1e28, -1e28, 1e28]),
+            ([0.0, -0.0, 0.0], [-0.0, 0.0, -0.0]),
+        ] {
+            assert_eq!(bytes(&one), bytes(&other), "{one:?}");
+        }
+        let mut dist = Dist::default();
+        dist.add_sum(Some(1e30));
+        assert!(dist.lacks_sum, "a sum that is no number is none");
     }
 }

@@ -11,6 +11,7 @@ use super::decide::Cause;
 use super::inhibition::Inhibition;
 use super::reading::Reading;
 use super::record::Scene;
+use super::route;
 use super::ruled::{Judged, Ruled};
 use super::subject::Identity;
 use super::window::Span;
@@ -60,6 +61,7 @@ impl Fold {
         self.subjects.generation += 1;
         self.overflow_told = false;
         self.sliders.clear();
+        route::vacate(&mut self.slots, &self.windows);
         if let Some(ruled) = &self.ruled {
             self.subjects.remember_all(ruled, self.now, self.settings.subjects_max);
         }

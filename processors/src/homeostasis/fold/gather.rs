@@ -14,7 +14,7 @@ use super::super::model::Statistic;
 use super::behavior::{behavior_of, sort_key};
 use super::long::{Sums, start_of};
 use super::pane::Pane;
-use super::past::{Past, Sliders, panes};
+use super::past::{Past, Sliders, panes, within};
 use super::reading::{Question, Reading, read_sums};
 use super::ruled::{Group, Judged, Ruled, Slot, is_long};
 use super::subject::{Identity, Subject, Subjects};
@@ -85,10 +85,9 @@ impl<'a> Gather<'a> {
             return corrected.iter().copied().collect();
         }
         let mut subjects: Vec<u64> = if self.ruled.is_plain() {
-            let window = self.windows.get(&span);
-            window
-                .map(|window| window.panes().iter().map(|(number, _)| *number).collect())
-                .unwrap_or_default()
+            // More than one only where a model of shorter windows left panes.
+            let windows = within(self.windows, span);
+            windows.flat_map(|(_, window)| window.panes().iter().map(|(number, _)| *number)).collect()
         } else {
             self.subjects.with_panes().collect()
         };

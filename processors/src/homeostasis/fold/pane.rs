@@ -46,9 +46,29 @@ impl Pane {
         &mut self.dists[place].1
     }
 
+    /// The slots of which it holds anything.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.dists.iter().map(|(slot, _)| *slot).chain(self.raw.iter().map(|raw| raw.slot))
+    }
+
+    /// The distributions, each with its slot.
+    pub fn dists(&self) -> impl Iterator<Item = (u32, &Dist)> {
+        self.dists.iter().map(|(slot, dist)| (*slot, dist))
+    }
+
     /// The distribution of `slot`.
     pub fn dist(&self, slot: u32) -> Option<&Dist> {
         self.dists.iter().find(|(known, _)| *known == slot).map(|(_, dist)| dist)
+    }
+
+    /// Takes in a point that counts since a start; false where one had to be left out for it, or it itself: of more than `max`
+    /// the first in their order are kept, whatever the order in which they come.
+    pub fn keep(&mut self, raw: Raw, max: usize) -> bool {
+        if !self.raw.insert(raw) || self.raw.len() <= max {
+            return true;
+        }
+        self.raw.pop_last();
+        false
     }
 
     /// The same without the points that count since a start.
@@ -121,13 +141,19 @@ mod tests {
     use super::*;
 
     fn observation() -> impl Strategy<Value = Observation> {
-        let value = prop_oneof![8 => 0.0..1e12_f64, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => -5.0..5.0_f64];
+        let odd = vec![f64::NAN, f64::INFINITY, 1e30, -1e30, 1e28, -1e28, 0.0, -0.0, 1e-11];
+        let value = prop_oneof![8 => 0.0..1e12_f64, 4 => prop::sample::select(odd), 1 => -5.0..5.0_f64];
         (value, 1_u64..4, any::<bool>(), 0_u8..20).prop_map(|(value, count, is_error, trace)| Observation {
             value,
             count,
             is_error,
             trace: [trace; 16],
         })
+    }
+
+    fn raw(slot: u32, time: i64) -> Raw {
+        let series = homeostat_pipeline::evidence::point::Series::default();
+        Raw { slot, series, time, bits: 0, is_error: false, wants_low: false, sketch: Box::default() }
     }
 
     fn pane_of(observations: &[Observation]) -> Pane {
@@ -157,6 +183,21 @@ mod tests {
             prop_assert_eq!(one.encode(), two.encode());
                 let again = Pane { is_stored: false, ..Pane::decode(&one.encode()).expect("it was just written") };
             prop_assert_eq!(again, one);
+        }
+
+        #[test]
+        fn of_too_many_points_the_same_are_kept_in_any_order(
+            points in prop::collection::vec((0_u32..3, 0_i64..9), 0..40).prop_shuffle(),
+            max in 1_usize..20,
+        ) {
+            let kept = |points: &[(u32, i64)]| {
+                let mut pane = Pane::default();
+                let told = points.iter().filter(|(slot, time)| !pane.keep(raw(*slot, *time), max)).count();
+                (pane.raw, told > 0)
+            };
+            let mut sorted = points.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(kept(&points), kept(&sorted));
         }
 
         #[test]

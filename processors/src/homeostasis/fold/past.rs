@@ -10,7 +10,7 @@ use homeostat_pipeline::clock::Timestamp;
 
 use super::cumulative;
 use super::pane::Pane;
-use super::window::{Span, Windows};
+use super::window::{Span, Window, Windows};
 
 /// What was merged before, by subject and length of the window. No state: without it everything is merged anew, to the same.
 #[derive(Debug, Default)]
@@ -122,10 +122,14 @@ impl<'a> Past<'a, '_> {
 
 /// The subject's panes within `span`, in the order of time.
 pub fn panes(windows: &Windows, subject: u64, span: Span) -> impl Iterator<Item = (Span, &Pane)> {
-    let within =
-        Span { end: span.start, start: Timestamp::MAX }..=Span { end: span.end, start: Timestamp::MAX };
-    let inside = windows.range(within).filter(move |(at, _)| at.start >= span.start);
-    inside.filter_map(move |(at, window)| Some((*at, window.pane(subject)?)))
+    within(windows, span).filter_map(move |(at, window)| Some((at, window.pane(subject)?)))
+}
+
+/// Everything that lies within `span`, in the order of time.
+pub fn within(windows: &Windows, span: Span) -> impl Iterator<Item = (Span, &Window)> {
+    let all = Span { end: span.start, start: Timestamp::MAX }..=Span { end: span.end, start: Timestamp::MAX };
+    let inside = windows.range(all).filter(move |(at, _)| at.start >= span.start);
+    inside.map(|(at, window)| (*at, window))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::cumulative::Raw;
 use super::dist::{Dist, Observation, TraceId};
 use super::route::{Route, Said, slot};
 use super::rows::Tally;
-use super::ruled::Slot;
+use super::ruled::{Ruled, Slot};
 use super::window::Window;
 
 /// Cumulative points that one pane keeps: the reports of a thousand series every three seconds, for five minutes.
@@ -82,7 +82,7 @@ pub fn drop_in(
     columns: &Columns,
     row: usize,
     said: &Said<'_>,
-    slots: &mut Vec<Slot>,
+    (ruled, slots): (&Ruled, &mut Vec<Slot>),
     tally: &mut Tally,
 ) -> bool {
     // What cannot be read is of another version: there is nothing to be made of it.
@@ -90,7 +90,7 @@ pub fn drop_in(
         tally.unreadable += columns.count(row);
         return false;
     };
-    let (measure, unit) = (said.get(TextColumn::Measure), said.get(TextColumn::Unit));
+    let (measure, unit) = (said.get(TextColumn::Measure), route.unit);
     let value = columns.value(row).unwrap_or(f64::NAN);
     let is_error = columns.is_error(row);
     if measure.is_empty() && point.content == Content::Value {
@@ -99,47 +99,36 @@ pub fn drop_in(
     }
     let take = Take::of_form(point.form, is_error);
     let confidence = f64::from(columns.confidence(row));
+    let trace = columns.trace_id(row).unwrap_or_default();
+    let seen = Observation { value, count: 1, is_error: false, trace };
+    let mut is_read = false;
     for stop in &route.stops {
         let wants_low = stop.step.wants_low;
         let provenance = &mut window.at(stop.place.0).provenance;
         provenance.confidence = provenance.confidence.min(confidence);
         if point.form.is_cumulative() {
             let Some(slot) = slot(slots, measure, unit, take) else { continue };
+            is_read = true;
             window.has_raw = true;
+            let (series, bits) = (point.series, value.to_bits());
             let time = columns.time(row).map_or(0, |time| time.as_nanos());
             let sketch = columns.sketch(row).unwrap_or_default().into();
-            let series = point.series;
-            let bits = value.to_bits();
-            let pane = window.at(stop.place.0);
-            if pane.raw.len() >= RAW_MAX {
-                tally.crowded += 1;
-                continue;
-            }
-            pane.raw.insert(Raw { slot, series, time, bits, is_error, wants_low, sketch });
+            let raw = Raw { slot, series, time, bits, is_error, wants_low, sketch };
+            tally.crowded += u64::from(!window.at(stop.place.0).keep(raw, RAW_MAX));
             continue;
         }
         let pane = window.at(stop.place.0);
-        let seen = Observation {
-            value,
-            count: 1,
-            is_error: false,
-            trace: columns.trace_id(row).unwrap_or_default(),
-        };
         if let Content::Summary(quantiles) = &point.content {
-            for (quantile, value) in quantiles.iter().filter(|(quantile, _)| (0.0..=1.0).contains(quantile)) {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "at most a million"
-                )]
-                let take = Take::Quantile((quantile * 1e6).round() as u32);
+            for (take, value) in asked(ruled, quantiles) {
                 let Some(slot) = slot(slots, measure, unit, take) else { continue };
+                is_read = true;
                 let place = pane.locate(slot);
-                pane.at(place).add(&Observation { value: *value, ..seen }, wants_low);
+                pane.at(place).add(&Observation { value, ..seen }, wants_low);
             }
             continue;
         }
         let Some(slot) = slot(slots, measure, unit, take) else { continue };
+        is_read = true;
         let place = pane.locate(slot);
         let dist = pane.at(place);
         match &point.content {
@@ -150,7 +139,21 @@ pub fn drop_in(
         }
         dist.add_exemplars(&point.exemplars, is_error, wants_low);
     }
+    if !is_read {
+        // A summary whose quantiles no measure asks for, or a slot too many.
+        tally.unmeasured += columns.count(row);
+    }
     point.form.is_cumulative()
+}
+
+/// The quantiles of a summary that the model asks for.
+fn asked<'q>(ruled: &'q Ruled, quantiles: &'q [(f64, f64)]) -> impl Iterator<Item = (Take, f64)> + 'q {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a million")]
+    let millionths = |quantile: f64| (quantile * 1e6).round() as u32;
+    let known = quantiles.iter().filter(|(quantile, _)| (0.0..=1.0).contains(quantile));
+    let known = known.map(move |(quantile, value)| (millionths(*quantile), *value));
+    let asked = known.filter(|(millionths, _)| ruled.quantiles.contains(millionths));
+    asked.map(|(millionths, value)| (Take::Quantile(millionths), value))
 }
 
 impl Dist {
@@ -204,15 +207,9 @@ impl Dist {
         if is_error {
             self.errors = self.errors.saturating_add(totals.count);
         }
-        match totals.sum {
-            Some(sum) => self.add_sum(sum),
-            None => self.lacks_sum = true,
-        }
+        self.add_sum(totals.sum);
         match (totals.min, totals.max) {
-            (Some(min), Some(max)) => {
-                self.min = self.min.min(min);
-                self.max = self.max.max(max);
-            }
+            (Some(min), Some(max)) => self.take_extremes(min, max),
             (Some(_) | None, _) => self.lacks_extremes = true,
         }
     }

@@ -1,21 +1,26 @@
 //! Where a row goes: which panes, which slots. It follows from the row's texts, which repeat: within a batch a route is found by
 //! dictionary keys, across batches its steps are found by the texts themselves, and only what was never seen is worked out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use homeostat_pipeline::clock::Timestamp;
 use homeostat_pipeline::evidence::columns::{Columns, Texts};
+use homeostat_pipeline::evidence::point::Series;
 use homeostat_pipeline::evidence::schema::TextColumn;
+use homeostat_pipeline::finding::hex;
 
+use super::super::units::Unit;
 use super::points::Take;
 use super::ruled::{Group, Ruled, Slot};
 use super::subject::{Identity, Subjects};
-use super::window::Span;
+use super::window::{Span, Windows};
 
 /// Durations of spans: the unit of ordinary values, and slot 0.
 pub const ORDINARY_UNIT: &str = "ns";
+/// Of a unit that nobody knows: what has it only counts.
+const NO_UNIT: &str = "?";
 const ABSENT: u32 = u32::MAX;
 /// More combinations of texts than this are not remembered across batches, nor more than two for each subject that there may be.
 const PATHS_MAX: usize = 65_536;
@@ -37,6 +42,8 @@ const KEYS: [TextColumn; 11] = [
 ];
 
 const DECIDING: usize = 9;
+/// Longer labels and names of flows are cut, and end in a hash.
+const NAME_BYTES_MAX: usize = 256;
 
 /// [`KEYS`] of a row as dictionary keys of one batch, and whether it is primary, its method and its status.
 type RouteKey = [u32; KEYS.len() + 1];
@@ -108,6 +115,8 @@ pub struct Route {
     pub is_overflowed: bool,
     /// Whether the rows are data points, whose slots depend on more than texts.
     pub is_point: bool,
+    /// The row's unit, by the name that slots have for it.
+    pub unit: &'static str,
 }
 
 /// The steps of a combination of texts.
@@ -115,13 +124,15 @@ pub struct Route {
 struct Path {
     steps: Vec<Step>,
     is_overflowed: bool,
+    unit: &'static str,
 }
 
 /// The steps that were worked out before. Forgotten whenever a subject goes or the model changes: what is remembered is always what
 /// would be worked out again.
 #[derive(Debug, Default)]
 pub struct Paths {
-    by_texts: HashMap<Box<[u8]>, Arc<Path>>,
+    /// By a hash of 128 bits of the texts, for texts may be long.
+    by_texts: HashMap<[u8; 16], Arc<Path>>,
     generation: u64,
     scratch: Vec<u8>,
 }
@@ -174,7 +185,8 @@ impl<'a> Routes<'a> {
             let path = maker.path(&said, is_primary, is_point);
             let stops = path.steps.iter().map(|step| Stop { step: *step, place: (0, 0) }).collect();
             let is_overflowed = path.is_overflowed;
-            self.all.push(Route { stops, span: None, method, status, is_overflowed, is_point });
+            let unit = path.unit;
+            self.all.push(Route { stops, span: None, method, status, is_overflowed, is_point, unit });
             self.by_key.insert(key, self.all.len() - 1);
             self.all.len() - 1
         });
@@ -238,14 +250,15 @@ impl Maker<'_> {
             texts.push(0xff);
         }
         texts.extend([u8::from(is_primary), u8::from(is_point)]);
-        let known = self.paths.by_texts.get(texts.as_slice()).cloned();
+        let hash = Series::id(&texts);
+        let known = self.paths.by_texts.get(&hash).cloned();
         let path = known.unwrap_or_else(|| {
             let path = Arc::new(self.work_out(said, is_primary, is_point));
             // What is over the limit of subjects is without limit.
             let is_bounded =
                 !path.is_overflowed && !path.steps.iter().any(|step| self.subjects.is_overflow(step.subject));
             if is_bounded && self.paths.by_texts.len() < PATHS_MAX.max(2 * self.subjects_max) {
-                self.paths.by_texts.insert(texts.clone().into_boxed_slice(), Arc::clone(&path));
+                self.paths.by_texts.insert(hash, Arc::clone(&path));
             }
             path
         });
@@ -254,7 +267,7 @@ impl Maker<'_> {
     }
 
     fn work_out(&mut self, said: &Said<'_>, is_primary: bool, is_point: bool) -> Path {
-        let mut path = Path::default();
+        let mut path = Path { unit: unit_of(said.get(TextColumn::Unit)), ..Path::default() };
         let req = said.get(TextColumn::Req);
         let measure = said.get(TextColumn::Measure);
         let groups: &[Group] = self.ruled.groups.get(req).map_or(&[], Vec::as_slice);
@@ -265,7 +278,7 @@ impl Maker<'_> {
                 continue;
             }
             let identity = Identity::Requirement { req: req.to_owned(), labels };
-            let unit = match said.get(TextColumn::Unit) {
+            let unit = match path.unit {
                 "" if measure.is_empty() => ORDINARY_UNIT,
                 unit => unit,
             };
@@ -312,7 +325,17 @@ fn labels(group: &Group, said: &Said<'_>) -> BTreeMap<String, String> {
         return BTreeMap::new();
     }
     let others = serde_json::from_str(said.get(TextColumn::Labels)).unwrap_or_default();
-    group.labels.iter().map(|name| (name.clone(), said.label(name, &others))).collect()
+    group.labels.iter().map(|name| (name.clone(), shortened(said.label(name, &others)))).collect()
+}
+
+/// A text as subjects are told apart by: of a long one its beginning and a hash of all of it, so that senders cannot fill the memory.
+fn shortened(text: String) -> String {
+    if text.len() <= NAME_BYTES_MAX {
+        return text;
+    }
+    let hash = hex(&Series::id(text.as_bytes()));
+    let end = text.floor_char_boundary(NAME_BYTES_MAX - hash.len() - '…'.len_utf8());
+    format!("{}…{hash}", &text[..end])
 }
 
 /// The node that the row names; else the one that its requirement states in the model.
@@ -320,28 +343,61 @@ fn node(said: &Said<'_>, ruled: &Ruled) -> Option<Identity> {
     let (named, context, flow) =
         (said.get(TextColumn::SpecNode), said.get(TextColumn::Context), said.get(TextColumn::Flow));
     if !named.is_empty() {
-        return Some(Identity::Node {
-            node: named.to_owned(),
-            context: context.to_owned(),
-            flow: flow.to_owned(),
-        });
+        let [node, context, flow] = [named, context, flow].map(|text| shortened(text.to_owned()));
+        return Some(Identity::Node { node, context, flow });
     }
     let stated = ruled.model.requirements.get(said.get(TextColumn::Req))?.spec_node.as_deref()?;
     let (context, flow) = stated.strip_prefix("sea:").and_then(|rest| rest.split_once(':'))?;
     Some(Identity::Node { node: stated.to_owned(), context: context.to_owned(), flow: flow.to_owned() })
 }
 
+/// What slots call a unit: senders write it in any way, and there are as many slots as the model can tell apart.
+fn unit_of(text: &str) -> &'static str {
+    match text {
+        "" => "",
+        // A share where the measure is one, else a number.
+        "1" => "1",
+        _ => Unit::parse(text).map_or(NO_UNIT, Unit::name),
+    }
+}
+
 /// The number of a slot, made when it is new; none past the limit, which only a model of absurd size reaches.
 pub fn slot(slots: &mut Vec<Slot>, measure: &str, unit: &str, take: Take) -> Option<u32> {
     let known =
         slots.iter().position(|slot| slot.take == take && slot.measure == measure && slot.unit == unit);
-    let at = match known {
+    let at = match known.or_else(|| slots.iter().position(Slot::is_vacant)) {
         Some(at) => at,
         None if slots.len() >= usize::from(u16::MAX) => return None,
         None => {
-            slots.push(Slot { measure: measure.to_owned(), unit: unit.to_owned(), take });
+            slots.push(Slot::vacant());
             slots.len() - 1
         }
     };
+    if known.is_none() {
+        slots[at] = Slot { measure: measure.to_owned(), unit: unit.to_owned(), take };
+    }
     u32::try_from(at).ok()
+}
+
+/// Under another model: the slots that no pane holds anything in are there for others.
+pub fn vacate(slots: &mut [Slot], windows: &Windows) {
+    let panes = windows.values().flat_map(|window| window.panes());
+    let used: BTreeSet<u32> = panes.flat_map(|(_, pane)| pane.slots()).collect();
+    // The first is that of spans, whoever looks at them.
+    let vacant = (0_u32..).zip(slots).skip(1).filter(|(number, _)| !used.contains(number));
+    vacant.for_each(|(_, slot)| *slot = Slot::vacant());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut_and_still_told_apart() {
+        assert_eq!(shortened("a".repeat(256)), "a".repeat(256));
+        let (one, other) = (shortened("ä".repeat(300)), shortened(format!("{}b", "ä".repeat(299))));
+        assert!(one.len() <= NAME_BYTES_MAX && one.starts_with("ää"), "{one}");
+        assert_ne!(one, other);
+        assert_eq!(one, shortened("ä".repeat(300)));
+    }
 }

@@ -112,7 +112,7 @@ pub fn fold(target: &mut Target<'_>, columns: &Columns, tally: &mut Tally) {
         let before = *tally;
         if !route.is_point {
             drop_in(route, window, columns, row, time);
-        } else if points::drop_in(route, window, columns, row, &texts, target.slots, tally)
+        } else if points::drop_in(route, window, columns, row, &texts, (target.ruled, target.slots), tally)
             && is_closed(span, target.closed_through, every)
         {
             corrected.extend(route.stops.iter().map(|stop| (span, stop.step.subject)));

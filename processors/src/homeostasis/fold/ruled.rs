@@ -28,6 +28,8 @@ pub struct Ruled {
     pub pane: Duration,
     /// Requirement key → its groups; only requirements with rules.
     pub groups: BTreeMap<String, Vec<Group>>,
+    /// The quantiles, in millionths, that any measure or function of a window asks for.
+    pub quantiles: BTreeSet<u32>,
 }
 
 /// The rules of one requirement that group by the same labels: they share subjects.
@@ -75,6 +77,16 @@ impl Slot {
     pub fn ordinary(measure: String, unit: String) -> Slot {
         Slot { measure, unit, take: Take::Observations }
     }
+
+    /// Of nothing: ordinary observations have a unit.
+    pub fn vacant() -> Slot {
+        Slot::ordinary(String::new(), String::new())
+    }
+
+    /// Whether it is there for whoever needs one.
+    pub fn is_vacant(&self) -> bool {
+        *self == Slot::vacant()
+    }
 }
 
 impl Ruled {
@@ -99,7 +111,9 @@ impl Ruled {
             (judged.number, judged.depth) = (number, order.get(&name).copied().unwrap_or_default());
         }
         let pane = pane_of(&model.defaults.window, &model.requirements);
-        Ruled { pane, model, groups }
+        let all = groups.values().flatten().flat_map(|group| &group.measures);
+        let quantiles = all.flat_map(Judged::quantiles).collect();
+        Ruled { pane, model, groups, quantiles }
     }
 
     /// From here on windows are judged by the thresholds that people adjusted, each by those that hold at its end.
@@ -279,6 +293,27 @@ impl Judged {
         self.awaits() || self.bucket().is_some()
     }
 
+    /// The quantiles, in millionths, that it or a function of a window in its rules asks for.
+    fn quantiles(&self) -> Vec<u32> {
+        let mut all: Vec<u32> = self.expected.measure.statistic.millionths().into_iter().collect();
+        for lookback in &self.lookbacks {
+            match lookback.aggregate {
+                Aggregate::Quantile(millionths) => all.push(millionths),
+                Aggregate::Changed => {
+                    all.extend(
+                        [Statistic::Min, Statistic::Max].into_iter().filter_map(Statistic::millionths),
+                    );
+                }
+                Aggregate::Mean
+                | Aggregate::Count
+                | Aggregate::Rate
+                | Aggregate::Missing
+                | Aggregate::Previous => {}
+            }
+        }
+        all
+    }
+
     fn takes(&self, measure: &str) -> bool {
         if measure.is_empty() {
             self.expected.measure.takes_ordinary()
@@ -320,10 +355,11 @@ impl Judged {
 
     /// What feeds `statistic` of the measure's observations in a pane.
     pub fn parts<'p>(&self, statistic: Statistic, pane: &'p Pane, slots: &[Slot]) -> Vec<Part<'p>> {
-        let mut parts: Vec<(&Slot, Part<'p>)> = (0_u32..)
-            .zip(slots)
-            .filter_map(|(number, slot)| {
-                let (dist, unit) = (pane.dist(number)?, self.unit_of(statistic, slot)?);
+        let mut parts: Vec<(&Slot, Part<'p>)> = pane
+            .dists()
+            .filter_map(|(number, dist)| {
+                let slot = slots.get(usize::try_from(number).ok()?)?;
+                let unit = self.unit_of(statistic, slot)?;
                 let is_named = self.is_report(slot);
                 let is_good = slot.measure.ends_with(GOOD_ROWS);
                 Some((slot, Part { take: slot.take, dist, unit, is_named, is_good }))

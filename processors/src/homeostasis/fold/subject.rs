@@ -68,6 +68,8 @@ pub struct Subject {
 pub struct Subjects {
     by_identity: BTreeMap<Arc<Identity>, u64>,
     all: BTreeMap<u64, Subject>,
+    /// How many of them are nodes.
+    nodes: usize,
     /// Those with an episode that the passing of time can move.
     watched: BTreeSet<u64>,
     /// Those of which a rule asks whether something is missing: they are judged without data too.
@@ -90,7 +92,9 @@ impl Subjects {
         if let Some(number) = self.by_identity.get(&identity) {
             return Some(*number);
         }
-        if self.all.len() < max {
+        // Names of flows are as many as senders make up; they leave half of the room to the labels of requirements.
+        let is_full = matches!(identity, Identity::Node { .. }) && self.nodes >= max.div_ceil(2);
+        if self.all.len() < max && !is_full {
             return Some(self.insert(identity));
         }
         match identity {
@@ -128,6 +132,7 @@ impl Subjects {
 
     /// Takes a subject back from a checkpoint.
     pub fn put(&mut self, number: u64, subject: Subject) {
+        self.nodes += usize::from(matches!(*subject.identity, Identity::Node { .. }));
         self.by_identity.insert(Arc::clone(&subject.identity), number);
         self.all.insert(number, subject);
         self.watch(number);
@@ -313,6 +318,7 @@ impl Subjects {
     /// Forgets it.
     pub fn remove(&mut self, number: u64) {
         if let Some(subject) = self.all.remove(&number) {
+            self.nodes -= usize::from(matches!(*subject.identity, Identity::Node { .. }));
             self.by_identity.remove(&subject.identity);
             self.watched.remove(&number);
             self.awaited.remove(&number);
@@ -396,6 +402,17 @@ mod tests {
         assert_eq!(subjects.intern(node("sea:a:C"), 2), None);
         assert_eq!(subjects.intern(of("B", None), 2), Some(3));
         assert!(subjects.is_overflowed);
+    }
+
+    #[test]
+    fn nodes_leave_half_of_the_room_to_requirements() {
+        let mut subjects = Subjects::default();
+        let given = (0..9).filter_map(|number| subjects.intern(node(&format!("sea:a:{number}")), 6)).count();
+        assert_eq!(given, 3);
+        assert_eq!(subjects.intern(of("A", Some("x")), 6), Some(3));
+        assert_eq!(subjects.intern(node("sea:a:0"), 6), Some(0), "what is known stays known");
+        subjects.remove(0);
+        assert_eq!(subjects.intern(node("sea:a:9"), 6), Some(4), "what goes leaves its room");
     }
 
     #[test]

@@ -172,22 +172,27 @@ pub fn due(
 ) -> (Vec<Due>, Timestamp) {
     let lateness = i64::try_from(window.allowed_lateness.as_nanos()).unwrap_or(i64::MAX);
     let through = Timestamp::from_nanos(now.as_nanos().saturating_sub(lateness)).floor(window.every);
-    let mut ends: BTreeMap<Timestamp, Option<BTreeSet<u64>>> = BTreeMap::new();
+    let mut all: BTreeMap<Span, Option<BTreeSet<u64>>> = BTreeMap::new();
     for (span, panes) in windows {
         let mut end = end_after(span.end, window.every);
-        while end <= through && Span::before(end, window.size).start <= span.start {
+        // A pane of a model whose windows were longer than these is a window of its own.
+        let is_longer = span.size() > window.size;
+        while end <= through && (is_longer || Span::before(end, window.size).start <= span.start) {
+            let whole = if is_longer { *span } else { Span::before(end, window.size) };
             if end > closed_through {
-                ends.insert(end, None);
+                all.insert(whole, None);
             } else if panes.is_fresh
-                && let Some(corrected) = ends.entry(end).or_insert_with(|| Some(BTreeSet::new()))
+                && let Some(corrected) = all.entry(whole).or_insert_with(|| Some(BTreeSet::new()))
             {
                 corrected.extend(panes.fresh().map(|(subject, _)| subject));
+            }
+            if is_longer {
+                break;
             }
             end = end + window.every;
         }
     }
-    let due =
-        ends.into_iter().map(|(end, corrected)| Due { span: Span::before(end, window.size), corrected });
+    let due = all.into_iter().map(|(span, corrected)| Due { span, corrected });
     (due.collect(), through.max(closed_through))
 }
 

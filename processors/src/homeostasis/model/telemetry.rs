@@ -6,6 +6,7 @@ use homeostat_pipeline::selector::Selector;
 use homeostat_pipeline::settings::{Node, Position};
 use serde::Deserialize;
 
+use super::measure::Measure;
 use super::place::{Block, Reader};
 use super::requirement::{Measures, list, names_of_own};
 
@@ -43,7 +44,9 @@ fn selection(node: &Node, req: &str, measures: &Measures, reader: &mut Reader) -
     let measure = measure(block, measures, reader);
     let selector = selector(block, reader);
     let (signal, measure, selector) = (signal?, measure?, selector?);
-    Some(Selection { signal, req: req.to_owned(), measure, selector, takes_keyed: false })
+    // A log record with the key gives its numbers by itself, and a point with it is named by the selector.
+    let takes_keyed = signal == Signal::Traces && !Measure::parse(&measure).takes_ordinary();
+    Some(Selection { signal, req: req.to_owned(), measure, selector, takes_keyed })
 }
 
 fn signal(block: Block<'_>, reader: &mut Reader) -> Option<Signal> {

@@ -229,6 +229,7 @@ fn every_extension_is_read() {
     assert_eq!(interest.selections[0].selector.source(), "name == \"POST /login\" and (kind == SERVER)");
     assert_eq!(interest.selections[1].measure, "queue_depth");
     assert_eq!(interest.selections[1].req, "REQ-NFR-PERF-001");
+    assert!(!interest.selections[0].takes_keyed, "a span with the key feeds the latency already");
 }
 
 #[test]

@@ -111,6 +111,22 @@ fn a_selector_takes_points_without_a_key_and_names_the_measure_of_those_with_one
 }
 
 #[test]
+fn a_point_with_the_key_is_once_what_a_ratio_takes() {
+    let of = |measure: &str| Selection {
+        takes_keyed: true,
+        ..selection(Signal::Metrics, "REQ-F-A-001", measure, r#"name == "orders""#)
+    };
+    let interest = Interest { selections: vec![of("ok#good"), of("ok#total")], ..Interest::default() };
+    let keyed = number_point(texts(&[("req", "REQ-F-A-001")]), 2.0);
+    let rows = tagged(
+        &interest,
+        &metrics(vec![], vec![], vec![gauge("orders", vec![keyed, number_point(vec![], 1.0)])]),
+    );
+    let shown: Vec<_> = rows.rows().iter().map(|row| (row.value, rows.text(row.measure))).collect();
+    assert_eq!(shown, [(2.0, "ok#good"), (2.0, "ok#total"), (1.0, "ok#good"), (1.0, "ok#total")]);
+}
+
+#[test]
 fn no_recorded_value_is_no_row_and_neither_is_a_sum_of_unknown_temporality() {
     let unstruck = drops::unstruck(&[&drops::TAG_NO_RECORDED_VALUE, &drops::TAG_UNUSABLE]);
     let req = || texts(&[("req", "REQ-F-A-001")]);

@@ -194,3 +194,14 @@ fn labels_are_those_nearest_to_the_record() {
     let rows = tag_with(&Tag::default(), &interest, Signal::Traces, &body);
     assert_eq!(rows.text(rows.rows()[0].labels), r#"{"a":"say \"x\"","b":"7"}"#);
 }
+
+#[test]
+fn a_selection_takes_a_span_with_the_key_where_its_ordinary_row_feeds_another_measure() {
+    let of = |measure: &str| selection(Signal::Traces, "REQ-F-A-001", measure, r#"name == "POST /login""#);
+    let selections = vec![of("p95_latency_ms"), Selection { takes_keyed: true, ..of("p95_db_latency_ms") }];
+    let interest = Interest { selections, ..Interest::default() };
+    let keyed = Span { attributes: texts(&[("req", "REQ-F-A-001")]), ..span() };
+    let rows = tag_with(&Tag::default(), &interest, Signal::Traces, &traces(vec![], vec![], vec![keyed]));
+    let measures: Vec<&str> = rows.rows().iter().map(|row| rows.text(row.measure)).collect();
+    assert_eq!(measures, ["", "p95_db_latency_ms"]);
+}

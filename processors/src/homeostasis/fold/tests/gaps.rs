@@ -142,6 +142,20 @@ fn a_window_with_data_ends_the_violation_that_silence_counts_as() {
     assert_eq!(steps(&story(&model, ".__________", Vec::new())), [(Detected, 541)]);
 }
 
+#[test]
+fn what_came_before_a_model_of_other_windows_is_judged_after_it() {
+    let short = MODEL.replace("size: 60s", "size: 20s");
+    let rows = |second: f64| evidence(second + 9.0, &minute('w', second));
+    for (one, other) in [(MODEL, short.as_str()), (short.as_str(), MODEL)] {
+        let mut entries = vec![epoch(0.0, one), rows(40.0), epoch(65.0, other)];
+        entries.extend(ticks(1, 200));
+        entries.sort_by_key(|entry| entry.time);
+        let told = run(&mut fresh(10), &entries);
+        assert_eq!(steps(&told)[0], (Detected, 60));
+        assert_eq!(deviations(&told)[0].window.samples, 10);
+    }
+}
+
 /// The good minutes up to `last` that no violation interrupts.
 fn held(letters: &[char], last: usize) -> usize {
     let clean = letters[..=last].iter().rev().take_while(|letter| !['s', 'w'].contains(letter));

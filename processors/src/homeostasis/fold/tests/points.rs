@@ -323,3 +323,46 @@ fn a_pane_of_very_many_series_is_resolved_in_no_time_to_speak_of() {
     let findings = run(&mut fresh(10), &entries);
     assert_eq!(values(&findings), [(at(120.0), Some(2.0 * f64::from(SERIES)))]);
 }
+
+#[test]
+fn senders_cannot_make_more_slots_than_the_model_can_tell_apart() {
+    let mut fold = fresh(100);
+    run(&mut fold, &[epoch(0.0, MODEL)]);
+    fold.keep_accounts();
+    let series = Series::default();
+    let empty = || {
+        Content::Histogram(Histogram { totals: Totals::default(), bounds: Vec::new(), counts: Vec::new() })
+    };
+    for number in 0..200_u32 {
+        let unit = format!("{{thing {number}}}");
+        let of = |req, measure, form, content| {
+            let mut rows = row(5.0, req, measure, 1.0, form, series, content);
+            let unit = rows.intern(if number % 2 == 0 { &unit } else { &unit[1..unit.len() - 1] });
+            rows.rows_mut()[0].unit = unit;
+            rows
+        };
+        let sum = of("REQ-F-SUM-001", "error_count", Form::Sum, Content::Value);
+        let histogram = of("REQ-F-BUCKETS-001", "p50_latency_ms", Form::Histogram, empty());
+        let quantiles = Content::Summary(vec![(f64::from(number) / 1e3, 1.0)]);
+        let summary = of("REQ-F-BUCKETS-001", "p50_latency_ms", Form::Summary, quantiles);
+        run(&mut fold, &[entry(5.0, &[&sum, &histogram, &summary])]);
+    }
+    let names: Vec<_> =
+        fold.slots.iter().map(|slot| (slot.measure.as_str(), slot.unit.as_str(), slot.take)).collect();
+    assert!(fold.slots.len() <= 6, "{names:?}");
+    assert_eq!(
+        (fold.tally().folded, fold.tally().unmeasured),
+        (400, 200),
+        "no measure asks for these quantiles"
+    );
+    // What a model does not use any more is there for the next.
+    let taken = fold.slots.len();
+    run(
+        &mut fold,
+        &[tick(95.0), tick(2_000.0), epoch(2_001.0, &MODEL.replace("error_count", "error_total"))],
+    );
+    let mut again = row(2_005.0, "REQ-F-SUM-001", "error_total", 1.0, Form::Sum, series, Content::Value);
+    again.rows_mut()[0].time = at(2_005.0);
+    run(&mut fold, &[entry(2_005.0, &[&again])]);
+    assert_eq!((fold.slots.len(), fold.slots[1].measure.as_str()), (taken, "error_total"));
+}

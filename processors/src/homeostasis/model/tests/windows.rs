@@ -89,6 +89,21 @@ fn a_ratio_is_what_two_selectors_take() {
 }
 
 #[test]
+fn a_span_with_the_key_is_selected_where_it_does_not_feed_the_measure_by_itself() {
+    let takes_keyed = |signal: &str, measure: &str| {
+        let model = good(&one(&format!(
+            "thresholds: {{ {measure}: {{ critical: 500 }} }}\n\
+             telemetry: {{ otlp: [{{ signal: {signal}, name: query, as: {measure} }}] }}"
+        )));
+        model.requirements["REQ-NFR-PERF-001"].selections[0].takes_keyed
+    };
+    assert!(takes_keyed("span", "p95_db_latency_ms"));
+    assert!(!takes_keyed("span", "p95_latency_ms"));
+    assert!(!takes_keyed("metric", "p95_db_latency_ms"));
+    assert!(!takes_keyed("log", "p95_db_latency_ms"));
+}
+
+#[test]
 fn a_month_is_a_window_of_what_can_be_added_up() {
     let model = good(&one(
         "thresholds: { max_downtime_minutes_per_month: { critical: 22 }, error_rate: { critical: 0.1 } }\n\
