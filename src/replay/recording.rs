@@ -210,10 +210,11 @@ impl Decoder {
         let mut fits = Vec::new();
         for signal in Signal::ALL {
             let Ok(records) = walk(signal, &body) else { continue };
-            if is_evident(signal, &body) {
-                return Ok(Message { signal, body, records });
+            match shows(signal, &body) {
+                Some(true) => return Ok(Message { signal, body, records }),
+                Some(false) => {}
+                None => fits.push((signal, records)),
             }
-            fits.push((signal, records));
         }
         match fits.as_slice() {
             [(signal, records)] => Ok(Message { signal: *signal, body, records: *records }),
@@ -225,17 +226,17 @@ impl Decoder {
     }
 }
 
-/// Whether the first record of a well-formed request can be nothing but one of this signal.
-fn is_evident(signal: Signal, body: &[u8]) -> bool {
+/// Whether a body that is well-formed as a request of `signal` shows that it is one, or that it is none; nothing where it does not say.
+fn shows(signal: Signal, body: &[u8]) -> Option<bool> {
     match signal {
         Signal::Traces => {
             let mut spans = resource_spans(body).flat_map(|one| one.scopes()).flat_map(|one| one.spans());
+            let span = spans.next()?;
             // A metric has its name where a span has its trace id.
-            spans
-                .next()
-                .is_some_and(|span| span.trace_id() != [0; 16] && span.span_id() != [0; 8] && span.end() != 0)
+            let is_span = span.trace_id() != [0; 16];
+            (!is_span || (span.span_id() != [0; 8] && span.end() != 0)).then_some(is_span)
         }
-        Signal::Metrics | Signal::Logs => false,
+        Signal::Metrics | Signal::Logs => None,
     }
 }
 

@@ -104,7 +104,8 @@ fn a_hundred_thousand_subjects_are_judged_each_by_itself_and_all_further_ones_to
 
 #[test]
 fn spec_nodes_beyond_the_limit_are_counted_row_by_row() {
-    let mut fold = fresh(10);
+    // Nodes have half of the room.
+    let mut fold = fresh(20);
     fold.keep_accounts();
     let nodes = |second: f64| {
         let mut rows = rows(&[Seen { second, count: 3, ..Seen::default() }]);

@@ -192,7 +192,8 @@ fn rows_before_there_is_a_model_are_not_folded() {
 fn observations_of_flows_beyond_the_subjects_are_left_out() {
     let unstruck = drops::unstruck(&[&drops::FOLD_SUBJECTS]);
     let seen = ["A", "B", "C"].map(|flow| Seen { req: "REQ-F-OTHER-001", flow, ..Seen::default() });
-    let mut fold = fresh(2);
+    // Nodes have half of the room.
+    let mut fold = fresh(4);
     run(&mut fold, &[epoch(0.0, MODEL), evidence(30.0, &seen)]);
     assert_eq!(fold.subjects.len(), 2);
     assert_eq!(unstruck(), [""; 0]);
