@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Lines are `user:password`, in plain text or hashed as `htpasswd` does it ([`password`]); what of them was found right is
-//! remembered ([`users`]), so that a slow hash is not paid for with each request.
+//! remembered ([`mod@users`]), so that a slow hash is not paid for with each request.
 
 mod password;
 mod users;
